@@ -1,0 +1,133 @@
+//! The claims of a verified token, and the principal they make.
+
+use crate::{Grant, Grants, Principal, Timestamp, TopicError};
+use serde::Deserialize;
+
+/// Topics named by a claim: a list of texts, or one text separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum TopicList {
+    Text(String),
+    List(Vec<String>),
+}
+
+/// What we read from a token's payload; other claims are ignored.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Claims {
+    pub sub: Option<String>,
+    /// Seconds since 1970. Required: a token that never ends is refused.
+    pub exp: Option<f64>,
+    pub nbf: Option<f64>,
+    pub iat: Option<f64>,
+    /// May be published to and subscribed to.
+    pub topics: Option<TopicList>,
+    pub publish: Option<TopicList>,
+    pub subscribe: Option<TopicList>,
+    /// Counts only in tokens signed with the server's own key.
+    #[serde(default)]
+    pub admin: bool,
+}
+
+/// Why claims make no principal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimsError {
+    #[error("the token's claims are not valid JSON of the expected types")]
+    Json,
+    #[error("the token has no `exp`")]
+    NoExpiry,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    Early,
+    #[error("the token names a topic that is none: {0}")]
+    Topic(#[from] TopicError),
+    #[error("the token names more than {max} topics", max = Grants::MAX)]
+    TooMany,
+    #[error("`sub` has at most 255 bytes")]
+    Sub,
+}
+
+impl Claims {
+    /// Reads the payload of a token. The signature is somebody else's business.
+    pub fn parse(payload: &[u8]) -> Result<Self, ClaimsError> {
+        serde_json::from_slice(payload).map_err(|_| ClaimsError::Json)
+    }
+
+    /// The principal at `now`; `own_key` says that our own key signed, so `admin` counts.
+    pub fn principal(&self, now: Timestamp, own_key: bool) -> Result<Principal, ClaimsError> {
+        let exp = millis(self.exp.ok_or(ClaimsError::NoExpiry)?);
+        if exp <= now {
+            return Err(ClaimsError::Expired);
+        }
+        if self.nbf.is_some_and(|nbf| millis(nbf) > now) {
+            return Err(ClaimsError::Early);
+        }
+        if self.sub.as_ref().is_some_and(|s| s.len() > 255) {
+            return Err(ClaimsError::Sub);
+        }
+        let (mut publish, mut subscribe) = (Grants::none(), Grants::none());
+        for grant in grants(self.topics.as_ref())? {
+            publish.add(grant.clone());
+            subscribe.add(grant);
+        }
+        grants(self.publish.as_ref())?.into_iter().for_each(|g| publish.add(g));
+        grants(self.subscribe.as_ref())?.into_iter().for_each(|g| subscribe.add(g));
+        let is_admin = self.admin && own_key;
+        Ok(Principal {
+            id: self.sub.as_deref().map(Into::into),
+            publish,
+            subscribe,
+            is_admin,
+            expires_at: Some(exp),
+        })
+    }
+}
+
+fn millis(seconds: f64) -> Timestamp {
+    // A cast saturates, and what lies beyond year 9999 ends there: such a token simply lives long.
+    Timestamp::default().plus_millis((seconds * 1000.0) as i64)
+}
+
+fn grants(list: Option<&TopicList>) -> Result<Vec<Grant>, ClaimsError> {
+    let texts: Vec<&str> = match list {
+        None => return Ok(Vec::new()),
+        Some(TopicList::Text(text)) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect(),
+        Some(TopicList::List(list)) => list.iter().map(String::as_str).collect(),
+    };
+    if texts.len() > Grants::MAX {
+        return Err(ClaimsError::TooMany);
+    }
+    texts.into_iter().map(|t| Grant::parse(t).map_err(ClaimsError::from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Topic;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000).unwrap()
+    }
+
+    #[test]
+    fn topics_go_both_ways_and_as_text_or_list() {
+        for topics in [r#""a, b:1""#, r#"["a","b:1"]"#] {
+            let claims = Claims::parse(format!(r#"{{"exp":100,"topics":{topics}}}"#).as_bytes()).unwrap();
+            let who = claims.principal(at(1), true).unwrap();
+            let b1 = Topic::parse("b:1").unwrap();
+            assert!(who.may_publish(&b1) && who.may_subscribe(&b1));
+            assert!(!who.may_subscribe(&Topic::parse("b").unwrap()) && !who.is_admin);
+        }
+    }
+
+    #[test]
+    fn time_and_admin_are_checked() {
+        let claims = Claims::parse(br#"{"exp":100,"nbf":50,"admin":true}"#).unwrap();
+        assert_eq!(claims.principal(at(100), true).unwrap_err(), ClaimsError::Expired);
+        assert_eq!(claims.principal(at(49), true).unwrap_err(), ClaimsError::Early);
+        assert!(claims.principal(at(60), true).unwrap().is_admin);
+        assert!(!claims.principal(at(60), false).unwrap().is_admin);
+        assert_eq!(Claims::default().principal(at(0), true).unwrap_err(), ClaimsError::NoExpiry);
+        assert!(Claims::parse(br#"{"exp":"x"}"#).is_err());
+    }
+}

@@ -1,0 +1,32 @@
+//! The words of Tidings: what an event, a topic, a cursor and a grant are.
+//!
+//! Owns: parsing and printing of everything that crosses a door, and the stored form of an event.
+//! Never: does I/O, reads a clock, draws randomness, or knows a transport.
+
+mod claims;
+mod code;
+mod cursor;
+mod event;
+mod filter;
+mod grant;
+mod limits;
+mod new_event;
+pub mod op;
+mod principal;
+mod record;
+mod time;
+mod topic;
+
+pub use claims::{Claims, ClaimsError, TopicList};
+pub use code::Code;
+pub use cursor::{Cursor, CursorError, Epoch, From, FromError, Offset, Position};
+pub use event::{Audience, Event};
+pub use filter::{Filter, FilterError};
+pub use grant::{Grant, Grants};
+pub use limits::Limits;
+pub use new_event::{Attributes, EventError, NewEvent};
+pub use principal::{Principal, UserId};
+pub use record::{Record, RecordError, Writer as RecordWriter};
+pub use time::{Timestamp, TimestampError};
+pub use topic::{Key, Topic, TopicError, TopicName};
+pub use uuid::Uuid;

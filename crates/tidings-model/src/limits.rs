@@ -1,0 +1,64 @@
+//! The bound of every queue, body, batch and loop an outsider can lengthen (I8).
+
+use serde::{Deserialize, Serialize};
+
+/// Settings under `[limits]`. Sizes are bytes, times milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Topics that may exist.
+    pub topics: usize,
+    /// Largest `data` plus `context` of one event.
+    pub event_bytes: usize,
+    /// Largest body of one publish that is taken as a whole (one event or an array).
+    pub body_bytes: usize,
+    /// Events in one array.
+    pub batch_events: usize,
+    /// Topics that one stream may name, and subscriptions of one WebSocket.
+    pub stream_topics: usize,
+    /// Events in one page, and the page size where none is asked for.
+    pub page_events: usize,
+    pub page_events_default: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// Largest WebSocket message.
+    pub frame_bytes: usize,
+    /// A write to a socket that makes no progress for this long ends the connection.
+    pub write_timeout_ms: u64,
+    /// A request's head, and each part of its body, must arrive within this time.
+    pub read_timeout_ms: u64,
+    /// Newest events kept in memory for live delivery: per topic, and in bytes.
+    pub ring_events: usize,
+    pub ring_bytes: usize,
+    /// How far ahead an event may be scheduled.
+    pub schedule_ahead_ms: u64,
+    /// Events read from the log at once for one reader.
+    pub read_batch_events: usize,
+    pub read_batch_bytes: usize,
+    /// Readings from the log going on at the same time for readers that fell behind.
+    pub reads_at_once: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            topics: 100_000,
+            event_bytes: 1 << 20,
+            body_bytes: 8 << 20,
+            batch_events: 10_000,
+            stream_topics: 64,
+            page_events: 1000,
+            page_events_default: 100,
+            connections: 100_000,
+            frame_bytes: 1 << 20,
+            write_timeout_ms: 20_000,
+            read_timeout_ms: 30_000,
+            ring_events: 1024,
+            ring_bytes: 4 << 20,
+            schedule_ahead_ms: 10 * 366 * 86_400_000,
+            read_batch_events: 512,
+            read_batch_bytes: 256 << 10,
+            reads_at_once: 8,
+        }
+    }
+}

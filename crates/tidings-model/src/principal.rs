@@ -1,0 +1,44 @@
+//! Who is asking, and what that one may do.
+
+use crate::{Audience, Event, Grants, Timestamp, Topic};
+use std::sync::Arc;
+
+/// The `sub` of a token: what row rules compare with.
+pub type UserId = Arc<str>;
+
+/// A caller whose token has been verified. No engine call works without one.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    pub id: Option<UserId>,
+    pub publish: Grants,
+    pub subscribe: Grants,
+    /// May do everything on every interface; exempt from row rules.
+    pub is_admin: bool,
+    /// When the token ends; connections end with it.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Principal {
+    /// The program that embeds Tidings, or the server itself.
+    pub fn admin() -> Self {
+        Self { id: None, publish: Grants::all(), subscribe: Grants::all(), is_admin: true, expires_at: None }
+    }
+
+    pub fn may_publish(&self, topic: &Topic) -> bool {
+        !topic.name.is_system() && (self.is_admin || self.publish.cover(topic))
+    }
+
+    pub fn may_subscribe(&self, topic: &Topic) -> bool {
+        self.is_admin || (!topic.name.is_system() && self.subscribe.cover(topic))
+    }
+
+    /// Whether the event's audience includes this caller (I6).
+    pub fn may_see(&self, event: &Event) -> bool {
+        match event.audience() {
+            Audience::Everyone => true,
+            _ if self.is_admin => true,
+            Audience::Nobody => false,
+            Audience::Users(users) => self.id.as_deref().is_some_and(|id| users.contains(id)),
+        }
+    }
+}

@@ -5,7 +5,9 @@
 
 use crate::{Error, Tidings};
 use tidings_log::{Append, Batch, Due};
-use tidings_model::{Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, Uuid};
+use tidings_model::{
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, Uuid,
+};
 
 /// What became of one event, in the order of the call.
 #[derive(Debug, Clone, PartialEq)]

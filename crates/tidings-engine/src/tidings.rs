@@ -176,10 +176,7 @@ impl Tidings {
 
     /// A subscription without addresses yet; [`Subscription::add`] gives it some.
     pub fn subscription(&self, who: Arc<Principal>) -> Subscription {
-        let max = ReadMax {
-            events: self.limits().read_batch_events,
-            bytes: self.limits().read_batch_bytes,
-        };
+        let max = ReadMax { events: self.limits().read_batch_events, bytes: self.limits().read_batch_bytes };
         let (log, hub) = (Arc::clone(&self.0.log), Arc::clone(&self.0.hub));
         Subscription::new(log, hub, who, max, Arc::clone(&self.0.reads))
     }

@@ -52,7 +52,7 @@ pub async fn open(
             let (own, slot) = (door.clone(), slot);
             door.services.spawn("sse", async move {
                 if let Ok(tcp) = socket.await {
-                    run(own, Socket::Tcp(tcp), framing, is_single, subscription).await;
+                    Box::pin(run(own, Socket::Tcp(tcp), framing, is_single, subscription)).await;
                 }
                 drop(slot);
             });

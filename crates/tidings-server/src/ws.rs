@@ -54,7 +54,8 @@ pub async fn upgrade(State(door): State<Door>, mut request: Request) -> Result<R
     door.services.spawn("ws", async move {
         let Ok(upgraded) = upgraded.await else { return };
         let Ok((socket, early)) = take_socket(&own, upgraded) else { return };
-        converse(own, socket, early, who).await;
+        // Boxed: the upgrade's own needs go before the conversation begins.
+        Box::pin(converse(own, socket, early, who)).await;
         drop(slot);
     });
     let mut response = Response::new(Body::empty());
@@ -68,16 +69,17 @@ pub async fn upgrade(State(door): State<Door>, mut request: Request) -> Result<R
 }
 
 /// The socket itself where it is plain, else one end of a pair whose other end the library encrypts.
-fn take_socket(door: &Door, upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, Bytes)> {
+/// With it come bytes that the client sent early; copied, since they lie in the library's large buffer.
+fn take_socket(door: &Door, upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, Vec<u8>)> {
     match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<Transport>>(upgraded) {
         Ok(parts) => match parts.io.into_inner() {
             Transport::Plain(io) => {
                 let tcp = Io::into_tcp(io).ok_or(std::io::ErrorKind::NotConnected)?;
-                Ok((Socket::Tcp(tcp), parts.read_buf))
+                Ok((Socket::Tcp(tcp), parts.read_buf.to_vec()))
             }
-            Transport::Tls(tls) => Ok((pair(door, *tls)?, parts.read_buf)),
+            Transport::Tls(tls) => Ok((pair(door, *tls)?, parts.read_buf.to_vec())),
         },
-        Err(upgraded) => Ok((pair(door, TokioIo::new(upgraded))?, Bytes::new())),
+        Err(upgraded) => Ok((pair(door, TokioIo::new(upgraded))?, Vec::new())),
     }
 }
 
@@ -132,7 +134,7 @@ impl std::io::Write for Pipe {
     }
 }
 
-async fn converse(door: Door, socket: Socket, early: Bytes, who: Option<Arc<Principal>>) {
+async fn converse(door: Door, socket: Socket, early: Vec<u8>, who: Option<Arc<Principal>>) {
     let _open = door.metrics.open_ws();
     let limits = door.tidings.limits();
     let timeout = Duration::from_millis(limits.write_timeout_ms);
@@ -158,7 +160,7 @@ async fn converse(door: Door, socket: Socket, early: Bytes, who: Option<Arc<Prin
     let mut session = Session {
         stream: Stream::new(door.clone(), conn, subscription),
         frames: Box::new(WebSocketContext::new(Role::Server, Some(frames))),
-        pipe: Pipe { input: early.to_vec(), output: Vec::new() },
+        pipe: Pipe { input: early, output: Vec::new() },
         who,
         expires,
         heard: now,

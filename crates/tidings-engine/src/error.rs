@@ -10,7 +10,7 @@ pub enum Error {
     MayNotSubscribe(Topic),
     #[error("only an admin may do this")]
     AdminOnly,
-    #[error("only the owner or an admin may cancel this event")]
+    #[error("only the owner or an admin may see or cancel this event")]
     NotOwner,
     #[error("topic {0} belongs to the system")]
     SystemTopic(TopicName),

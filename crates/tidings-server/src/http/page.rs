@@ -31,12 +31,13 @@ async fn page(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> 
     let query = Query::parse(&parts.uri, &["after", "limit", "name", "from"])?;
     let (limit, filter) = (query.limit(door.tidings.limits())?, query.filter()?);
     let (after, is_gap) = match start(&query, &topic)? {
-        Start::After(offset) => (offset, false),
-        Start::From(From::State) => {
+        None => door.tidings.offset_of(&who, &topic, &From::Earliest).await?,
+        Some(Start::After(offset)) => (offset, false),
+        Some(Start::From(From::State)) => {
             let detail = "a page does not begin at State; read it at `/v1/topics/{topic}/state`";
             return Err(Refusal::parameter(detail));
         }
-        Start::From(from) => door.tidings.offset_of(&who, &topic, &from).await?,
+        Some(Start::From(from)) => door.tidings.offset_of(&who, &topic, &from).await?,
     };
     let page = door.tidings.read(&who, &topic, after, limit, &filter).await?;
     let is_gap = is_gap || page.is_gap;
@@ -49,14 +50,14 @@ pub enum Start {
     From(From),
 }
 
-/// `after` is an offset or a cursor; `from` as for a stream; nothing means the beginning.
-pub fn start(query: &Query<'_>, topic: &Topic) -> Result<Start, Refusal> {
+/// `after` is an offset or a cursor; `from` as for a stream.
+pub fn start(query: &Query<'_>, topic: &Topic) -> Result<Option<Start>, Refusal> {
     let from = match (query.one("after")?, query.one("from")?) {
         (Some(_), Some(_)) => return Err(Refusal::parameter("`after` and `from` exclude each other")),
-        (None, None) => return Ok(Start::After(Offset::ZERO)),
+        (None, None) => return Ok(None),
         (Some(after), None) => {
             if let Ok(offset) = after.parse() {
-                return Ok(Start::After(Offset(offset)));
+                return Ok(Some(Start::After(Offset(offset))));
             }
             let detail = "`after` is neither an offset nor a cursor";
             From::Cursor(Cursor::parse(after).map_err(|_| Refusal::new(Code::CursorInvalid, detail))?)
@@ -67,7 +68,7 @@ pub fn start(query: &Query<'_>, topic: &Topic) -> Result<Start, Refusal> {
         From::Cursor(cursor) if cursor.position(&topic.name).is_none() => {
             Err(Refusal::new(Code::CursorInvalid, format!("the cursor does not name {}", topic.name)))
         }
-        _ => Ok(Start::From(from)),
+        _ => Ok(Some(Start::From(from))),
     }
 }
 

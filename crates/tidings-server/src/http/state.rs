@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 use axum::extract::State;
 use axum::response::Response;
 use http::{StatusCode, Uri};
+use tidings_model::Offset;
 
 /// A page of State, in offset order. Its last cursor goes on with what follows.
 pub async fn get(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {
@@ -16,8 +17,9 @@ pub async fn get(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Re
     let query = Query::parse(&uri, &["after", "limit"])?;
     let limit = query.limit(door.tidings.limits())?;
     let (after, is_gap) = match page::start(&query, &topic)? {
-        Start::After(offset) => (offset, false),
-        Start::From(from) => door.tidings.offset_of(&who, &topic, &from).await?,
+        None => (Offset::ZERO, false),
+        Some(Start::After(offset)) => (offset, false),
+        Some(Start::From(from)) => door.tidings.offset_of(&who, &topic, &from).await?,
     };
     let found = door.tidings.state(&who, &topic, after, limit).await?;
     Ok(reply::json(StatusCode::OK, page::json(&found, &topic, true, is_gap)))

@@ -22,7 +22,7 @@ pub enum Error {
     TopicsTooMany { found: usize, max: usize },
     #[error("event {index}: {source}")]
     Event { index: usize, source: EventError },
-    #[error("event {index} has {bytes} bytes of data and context, at most {max} are allowed")]
+    #[error("event {index} has {bytes} bytes of data, context and attributes, at most {max} are allowed")]
     EventTooLarge { index: usize, bytes: usize, max: usize },
     #[error("{found} events in one call, at most {max} are allowed")]
     BatchTooLarge { found: usize, max: usize },

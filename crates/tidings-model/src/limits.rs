@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Topics that may exist.
     pub topics: usize,
-    /// Largest `data` plus `context` of one event.
+    /// Largest `data`, `context` and attributes of one event together.
     pub event_bytes: usize,
     /// Largest body of one publish that is taken as a whole (one event or an array).
     pub body_bytes: usize,

@@ -7,6 +7,7 @@ mod body;
 mod cloudevents;
 mod health;
 mod layers;
+mod lines;
 mod ndjson;
 mod openapi;
 mod page;
@@ -47,7 +48,7 @@ use Wrap::{Compressed, Own, Watched};
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
-    Route::new("POST", publish::PATH, || post(publish::post), Own),
+    Route::new("POST", "/v1/topics/{topic}/events", || post(publish::post), Own),
     Route::new("GET", "/v1/topics/{topic}/events", || get(page::get), Compressed),
     Route::new("GET", "/v1/topics/{topic}/state", || get(state::get), Compressed),
     Route::new("GET", "/v1/stream", || get(stream::get), Watched),

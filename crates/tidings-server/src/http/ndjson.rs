@@ -1,15 +1,14 @@
 //! A stream of events, one JSON object on each line, of any length.
 //!
-//! Owns: cutting the body into lines, and handing them over in commits while the next lines are read. Order:
-//! that of the lines. At most [`FLIGHT_MAX`] batches and one line are in memory; when the log is slower than
+//! Owns: handing lines over in commits while the next ones are read. Order: that of the lines. At most [`FLIGHT_MAX`] batches and one line are in memory; when the log is slower than
 //! the client, the body is not read any further. Never: holds the whole body.
 
 use super::body::Parts;
+use super::lines::{Batch, Lines};
 use super::reply;
 use crate::Door;
 use crate::refusal::Refusal;
 use axum::response::Response;
-use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use http::StatusCode;
 use serde_json::json;
@@ -21,11 +20,6 @@ use tidings_model::{Code, Cursor, NewEvent, Offset, Position, Principal, Topic};
 
 /// Commits going on at the same time.
 const FLIGHT_MAX: usize = 4;
-/// A commit is made no larger than this.
-const BATCH_EVENTS: usize = 1024;
-const BATCH_BYTES: usize = 1 << 20;
-/// What a line may have beside data and context.
-const LINE_REST_BYTES: usize = 16 << 10;
 
 /// Publishes all lines to `topic`.
 ///
@@ -37,11 +31,12 @@ pub async fn publish(
     body: &mut Parts,
 ) -> Result<Response, Refusal> {
     let limits = door.tidings.limits();
-    let mut lines = Lines::new(limits.event_bytes.saturating_add(LINE_REST_BYTES));
-    let mut batch = Batch::new(limits.batch_events.min(BATCH_EVENTS));
+    let mut lines = Lines::new(limits.event_bytes);
+    let mut batch = Batch::new(limits.batch_events);
     let mut tally = Tally::default();
     let mut flight = FuturesOrdered::new();
     let mut events = 0;
+    let stop = door.services.stop();
     // Reads until the end, or the first thing that cannot be taken.
     let fault = loop {
         let taken = lines.fill(&mut batch, |line, previous| {
@@ -59,9 +54,12 @@ pub async fn publish(
             }
             flight.push_back(hand_over(door, &who, batch.take()));
             start(&mut flight, &mut tally).await?;
+            if stop.is_cancelled() {
+                break Some(draining());
+            }
             continue;
         }
-        if lines.is_ended {
+        if lines.is_ended() {
             break None;
         }
         // What has arrived is taken; what is at hand goes before we wait for more.
@@ -83,6 +81,8 @@ pub async fn publish(
                             }
                         }
                         part = &mut next => break part,
+                        // A stream without end would hold the shutdown up.
+                        () = stop.cancelled() => break Err(draining()),
                     }
                 },
             }
@@ -105,6 +105,10 @@ pub async fn publish(
     }
 }
 
+fn draining() -> Refusal {
+    Refusal::new(Code::Draining, "the server is shutting down; go on after the last line accepted")
+}
+
 fn hand_over(
     door: &Door,
     who: &Arc<Principal>,
@@ -124,118 +128,6 @@ where
     }
     tokio::task::yield_now().await;
     Ok(())
-}
-
-/// Events for one commit.
-struct Batch {
-    events: Vec<NewEvent>,
-    bytes: usize,
-    events_max: usize,
-}
-
-impl Batch {
-    fn new(events_max: usize) -> Self {
-        Self { events: Vec::new(), bytes: 0, events_max: events_max.max(1) }
-    }
-
-    fn is_full(&self) -> bool {
-        self.events.len() >= self.events_max || self.bytes >= BATCH_BYTES
-    }
-
-    fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    fn take(&mut self) -> Vec<NewEvent> {
-        self.bytes = 0;
-        std::mem::take(&mut self.events)
-    }
-}
-
-/// The body cut into lines. A line within one part is a slice of it; only one that spans parts is copied.
-struct Lines {
-    part: Bytes,
-    /// The beginning of a line whose end has not arrived.
-    begun: Vec<u8>,
-    /// Lines read so far, blank ones too.
-    number: u64,
-    max: usize,
-    is_ended: bool,
-    last_topic: Option<Topic>,
-}
-
-impl Lines {
-    fn new(max: usize) -> Self {
-        Self { part: Bytes::new(), begun: Vec::new(), number: 0, max, is_ended: false, last_topic: None }
-    }
-
-    /// The next part of the body; the one before must have been used up.
-    fn put(&mut self, part: Bytes) {
-        self.part = part;
-    }
-
-    /// Nothing more comes.
-    fn end(&mut self) {
-        self.is_ended = true;
-    }
-
-    /// Parses lines into `batch` until it is full or there is no whole line left.
-    fn fill(
-        &mut self,
-        batch: &mut Batch,
-        mut parse: impl FnMut(&[u8], Option<&Topic>) -> Result<NewEvent, Refusal>,
-    ) -> Result<(), Refusal> {
-        while !batch.is_full() {
-            let is_cut = self.is_ended && !self.begun.is_empty();
-            let Some(line) = self.next()? else { return Ok(()) };
-            let text = line.trim_ascii();
-            if text.is_empty() {
-                continue;
-            }
-            let event = parse(text, self.last_topic.as_ref()).map_err(|mut refusal| {
-                // The last line has no end: if it is no JSON either, the rest of it is missing.
-                if is_cut && matches!(refusal.code, Code::JsonInvalid | Code::Utf8Invalid) {
-                    refusal.code = Code::BodyIncomplete;
-                }
-                refusal.extra.retain(|(name, _)| *name != "index");
-                refusal.with("line", self.number)
-            })?;
-            if self.last_topic.as_ref() != Some(&event.topic) {
-                self.last_topic = Some(event.topic.clone());
-            }
-            batch.bytes += text.len();
-            batch.events.push(event);
-        }
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let end = memchr::memchr(b'\n', &self.part);
-        let len = self.begun.len() + end.unwrap_or(self.part.len());
-        if len > self.max {
-            let detail = format!("a line has more than {} bytes", self.max);
-            return Err(Refusal::new(Code::EventTooLarge, detail).with("line", self.number + 1));
-        }
-        let line = match end {
-            Some(end) => {
-                let line = self.part.split_to(end);
-                let _ = self.part.split_to(1);
-                line
-            }
-            None if self.is_ended && !self.begun.is_empty() => Bytes::new(),
-            None => {
-                let rest = std::mem::take(&mut self.part);
-                self.begun.extend_from_slice(&rest);
-                return Ok(None);
-            }
-        };
-        self.number += 1;
-        if self.begun.is_empty() {
-            return Ok(Some(line));
-        }
-        self.begun.extend_from_slice(&line);
-        Ok(Some(std::mem::take(&mut self.begun).into()))
-    }
 }
 
 /// What has been acknowledged.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tidings_engine::{Error, Fate, Receipt};
 use tidings_model::{Code, EventError, NewEvent, Principal, Topic};
 
-pub const PATH: &str = "/v1/topics/{topic}/events";
+/// This route in the table, whose first it is; the test of the metrics would notice another.
 const ROUTE: &Route = &super::ROUTES[0];
 
 /// Publishes what the body holds.

@@ -6,6 +6,7 @@ mod openapi;
 mod publish;
 mod read;
 mod rules;
+mod socket;
 
 use super::router;
 use crate::{Config, Door};

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
-use tidings_engine::{Error, TopicSettings};
+use tidings_engine::TopicSettings;
 use tidings_log::Bounds;
 use tidings_model::{Code, Cursor, EventError, Position, TopicName};
 
@@ -36,14 +36,7 @@ pub async fn list(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<R
 pub async fn get(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {
     let name = address::topic_name(&uri)?;
     Query::parse(&uri, &[])?;
-    if !who.is_admin && !who.subscribe.touch(&name) {
-        return Err(Refusal::new(Code::Forbidden, format!("no grant to read {name}")));
-    }
-    let bounds = door.tidings.log().bounds(&name);
-    let settings = door.tidings.topic_settings(&name).await?;
-    if bounds.is_none() && settings == TopicSettings::default() {
-        return Err(Error::TopicUnknown(name).into());
-    }
+    let (bounds, settings) = door.tidings.topic(&who, &name).await?;
     Ok(described(&name, bounds.as_ref(), &settings))
 }
 
@@ -59,7 +52,8 @@ pub async fn put(State(door): State<Door>, Who(who): Who, request: Request) -> R
         if refusal.code == Code::EventInvalid { Refusal::parameter(refusal.detail) } else { refusal }
     })?;
     door.tidings.set_topic(&who, &name, &settings).await?;
-    Ok(described(&name, door.tidings.log().bounds(&name).as_ref(), &settings))
+    let bounds = door.tidings.log().bounds(&name);
+    Ok(described(&name, bounds.as_ref(), &settings))
 }
 
 /// `DELETE /v1/topics/{topic}`: ends it, with its events, State and settings.

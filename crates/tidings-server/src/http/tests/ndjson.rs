@@ -1,7 +1,7 @@
 //! Publishing lines.
 
 use super::*;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 const KIND: &str = "application/x-ndjson";
 
@@ -184,4 +184,18 @@ async fn what_has_arrived_is_stored_before_more_comes() {
     }
     drop(tx);
     assert_eq!(publishing.await.ok()["accepted"], 3);
+}
+
+#[tokio::test]
+async fn a_stream_without_end_is_ended_by_the_shutdown_with_what_was_stored() {
+    let site = Site::start();
+    let lines =
+        stream::iter([Ok::<_, std::io::Error>(Bytes::from("{\"data\":1}\n{\"da"))]).chain(stream::pending());
+    let publishing = site.publish_as(KIND, "t", Body::from_stream(lines));
+    let mut publishing = std::pin::pin!(publishing);
+    assert!(futures_util::poll!(publishing.as_mut()).is_pending());
+    site.door.services.stop().cancel();
+    let reply = publishing.await;
+    assert_eq!((reply.code().as_str(), &reply.json()["accepted"]), ("draining", &json!(1)));
+    assert_eq!(site.data("t").await, [1]);
 }

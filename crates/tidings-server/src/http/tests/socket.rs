@@ -92,3 +92,46 @@ async fn lines_are_acknowledged_only_at_the_end_but_stored_as_they_come() {
     socket.write_all(b"0\r\n\r\n").await.unwrap();
     assert!(rest(&mut socket).await.contains("\"accepted\":3"));
 }
+
+#[tokio::test]
+async fn streams_pass_through_the_routes_unchanged() {
+    let (site, address) = serve().await;
+    site.publish("t", r#"{"data":"first"}"#).await.ok();
+    let token = site.anyone();
+    for uri in ["/v1/topics/t/events", "/v1/stream?topic=t"] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let from = if uri.contains('?') { "&from=earliest" } else { "?from=earliest" };
+        let ask = format!(
+            "GET {uri}{from} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+             accept: text/event-stream\r\naccept-encoding: gzip\r\n\r\n"
+        );
+        socket.write_all(ask.as_bytes()).await.unwrap();
+        let text = until(&mut socket, "first").await;
+        assert!(text.starts_with("HTTP/1.1 200") && !text.contains("content-encoding"), "{text}");
+    }
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let ask = format!(
+        "GET /v1/ws HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\n\
+         upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    socket.write_all(ask.as_bytes()).await.unwrap();
+    until(&mut socket, "101 Switching Protocols").await;
+    let op = br#"{"op":"subscribe","topic":"t","from":"earliest"}"#;
+    let mut frame = vec![0x81, 0x80 | op.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(op);
+    socket.write_all(&frame).await.unwrap();
+    until(&mut socket, "first").await;
+}
+
+/// Reads until `sign` has come.
+async fn until(socket: &mut TcpStream, sign: &str) -> String {
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains(sign) {
+        assert!(
+            socket.read_buf(&mut bytes).await.unwrap() > 0,
+            "closed: {}",
+            String::from_utf8_lossy(&bytes)
+        );
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

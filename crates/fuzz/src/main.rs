@@ -1,0 +1,2 @@
+//! Bounded fuzzing.
+fn main() {}

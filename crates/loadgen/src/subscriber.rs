@@ -2,7 +2,7 @@
 
 use crate::args::{Args, die};
 use crate::chunks::Chunks;
-use crate::clock::{now_ns, seconds_since, sleep_ms};
+use crate::clock::sleep_ms;
 use crate::frame;
 use crate::http::{self, Head, find};
 use crate::marker::scan;
@@ -62,18 +62,13 @@ impl Plan {
 
     /// Opens subscribers `from..to`; one that fails is tried once more after a short pause.
     pub fn open_all(&self, from: usize, to: usize) -> Vec<Subscriber> {
-        let begun = now_ns();
         let open = |number| {
             self.open(number).or_else(|first| {
                 sleep_ms(200);
                 self.open(number).map_err(|again| Error::other(format!("{first}; again: {again}")))
             })
         };
-        let all = (from..to)
-            .map(|n| open(n).unwrap_or_else(|error| die(format!("subscriber {n}: {error}"))))
-            .collect();
-        eprintln!("connected {} subscribers in {:.2} s", to - from, seconds_since(begun));
-        all
+        (from..to).map(|n| open(n).unwrap_or_else(|error| die(format!("subscriber {n}: {error}")))).collect()
     }
 
     fn open(&self, number: usize) -> Result<Subscriber> {

@@ -5,6 +5,7 @@
 
 mod ci;
 mod house;
+mod load;
 mod need;
 mod step;
 mod suite;
@@ -18,6 +19,10 @@ usage: cargo xtask COMMAND
                    (--fast: without the doc tests and the fuzz targets)
   ci               formatting, clippy with warnings denied, house checks, then test
   house            only the house checks: floors, file sizes, names, invariants and their tests";
+
+fn usage() -> String {
+    format!("{USAGE}\n{}", load::USAGE)
+}
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -35,10 +40,11 @@ fn run(words: &[String]) -> Result<()> {
         ["test", "--fast"] => suite::run(&root, suite::Extent::Fast),
         ["ci"] => ci::run(&root),
         ["house"] => house::run(&root),
+        ["load", rest @ ..] => load::run(&root, &load::Options::parse(rest)?),
         [] | ["help" | "--help" | "-h"] => {
-            println!("{USAGE}");
+            println!("{}", usage());
             Ok(())
         }
-        other => bail!("unknown command: {}\n\n{USAGE}", other.join(" ")),
+        other => bail!("unknown command: {}\n\n{}", other.join(" "), usage()),
     }
 }

@@ -51,8 +51,8 @@ pub const ALL: &[Figure] = &[
     Figure { name: "length", what: "a log of 10 thousand events against 10 million", take: length::take },
 ];
 
-/// Cost that shall not grow may do so by this factor, which is what two runs of the same thing differ by.
-pub const GROWTH_MAX: f64 = 1.15;
+/// Cost that shall not grow may do so by this factor: two runs of the same thing differ by nearly as much.
+pub const GROWTH_MAX: f64 = 1.25;
 
 const DELIVERY: &str = "us/delivery";
 pub const PUBLISH: &str = "us/publish";

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The directory of a run ends in the id of its process.
+const DIR_PREFIX: &str = "load-";
 const READY_SECONDS_MAX: u64 = 60;
 const STOP_SECONDS_MAX: u64 = 30;
 
@@ -32,7 +34,8 @@ impl Stage {
         step::run(&mut build)?;
         raise_open_files();
         let target = step::target_dir(root)?;
-        let dir = target.join(format!("load-{}", std::process::id()));
+        remove_left_behind(&target);
+        let dir = target.join(format!("{DIR_PREFIX}{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         Ok(Self {
             loadgen: target.join("release/loadgen"),
@@ -90,6 +93,17 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Removes what runs that were interrupted could not: gigabytes, where the log was long.
+fn remove_left_behind(target: &Path) {
+    for entry in std::fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(DIR_PREFIX)?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Default for Limits {
             page_events_default: 100,
             connections: 100_000,
             frame_bytes: 1 << 20,
-            write_timeout_ms: 20_000,
+            write_timeout_ms: 60_000,
             read_timeout_ms: 30_000,
             ring_events: 1024,
             ring_bytes: 4 << 20,

@@ -1,0 +1,193 @@
+//! The newest events of one address, kept in memory for live delivery.
+//!
+//! Owns: the ring of an address (a whole topic, or one key of it) and who wants to be woken. A ring holds
+//! every event of its address after `floor`; a reader whose cursor lies before that reads the log.
+//! Never: decides who may see an event, or waits.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use tidings_model::{Event, Offset, Topic};
+
+/// A wire format's place among the encodings an entry remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format(pub usize);
+
+impl Format {
+    /// How many formats an entry can remember.
+    pub const COUNT: usize = 4;
+}
+
+/// An event with its encodings, each made once and shared by every subscriber.
+pub struct Entry {
+    pub event: Event,
+    encoded: [OnceLock<Bytes>; Format::COUNT],
+}
+
+impl Entry {
+    pub fn new(event: Event) -> Self {
+        Self { event, encoded: Default::default() }
+    }
+
+    /// The bytes in `format`, made by `encode` the first time.
+    pub fn encoded(&self, format: Format, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
+        self.encoded[format.0].get_or_init(|| encode(&self.event))
+    }
+}
+
+/// Wants to know that an address has news. Called on the log's writer path: it only leaves a note.
+pub trait Listener: Send + Sync {
+    fn wake(&self, feed: &Arc<Feed>);
+}
+
+/// What all addresses of one topic share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Every event up to here has been pushed to its feeds.
+    tail: AtomicU64,
+    /// Counts how often the topic was dropped.
+    generation: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn tail(&self) -> Offset {
+        Offset(self.tail.load(Ordering::Acquire))
+    }
+
+    /// Takes note of a tail; it only grows.
+    pub(crate) fn raise(&self, tail: Offset) {
+        self.tail.fetch_max(tail.0, Ordering::AcqRel);
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn restart(&self) {
+        self.tail.store(0, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// The live side of one address.
+pub struct Feed {
+    topic: Topic,
+    pub(crate) shared: Arc<Shared>,
+    ring: Mutex<Ring>,
+    /// Counted by the hub.
+    pub(crate) readers: AtomicUsize,
+    listeners: Mutex<Vec<(Arc<dyn Listener>, usize)>>,
+}
+
+struct Ring {
+    /// All events of the address after this offset are in `entries`; nothing is held before the first push.
+    floor: Option<Offset>,
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+    events_max: usize,
+    bytes_max: usize,
+}
+
+/// What a feed has for a cursor.
+pub(crate) enum Fetched {
+    /// The events after the cursor, and the offset up to which there are no others.
+    Entries(Vec<Arc<Entry>>, Offset),
+    /// Nothing new.
+    Nothing,
+    /// The cursor lies before what the ring holds.
+    Behind,
+}
+
+impl Feed {
+    pub(crate) fn new(topic: Topic, shared: Arc<Shared>, events_max: usize, bytes_max: usize) -> Self {
+        let ring = Ring { floor: None, entries: VecDeque::new(), bytes: 0, events_max, bytes_max };
+        Self {
+            topic,
+            shared,
+            ring: Mutex::new(ring),
+            readers: AtomicUsize::new(0),
+            listeners: Mutex::default(),
+        }
+    }
+
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// The newest offset of the whole topic that live readers know of.
+    pub fn tail(&self) -> Offset {
+        self.shared.tail()
+    }
+
+    /// Up to `max` events after `cursor`.
+    pub(crate) fn after(&self, cursor: Offset, max: usize) -> Fetched {
+        // Read first: every event up to this tail is in the ring by now, so what the ring
+        // does not hold up to here does not exist at this address.
+        let tail = self.shared.tail();
+        if tail <= cursor {
+            return Fetched::Nothing;
+        }
+        let ring = self.ring.lock().expect("no panic while holding the lock");
+        if ring.floor.is_none_or(|floor| cursor < floor) {
+            return Fetched::Behind;
+        }
+        let start = ring.entries.partition_point(|e| e.event.offset() <= cursor);
+        let entries: Vec<_> = ring.entries.range(start..).take(max).cloned().collect();
+        let is_all = start + entries.len() == ring.entries.len();
+        let last = entries.last().map_or(cursor, |e| e.event.offset());
+        Fetched::Entries(entries, if is_all { last.max(tail) } else { last })
+    }
+
+    /// Every event of this address after `floor` will be pushed from now on.
+    pub(crate) fn start(&self, floor: Offset) {
+        let mut ring = self.ring.lock().expect("no panic while holding the lock");
+        ring.floor.get_or_insert(floor);
+    }
+
+    pub(crate) fn push(&self, entry: Arc<Entry>) {
+        let mut ring = self.ring.lock().expect("no panic while holding the lock");
+        ring.bytes += entry.event.weight();
+        ring.entries.push_back(entry);
+        while ring.entries.len() > ring.events_max || (ring.bytes > ring.bytes_max && ring.entries.len() > 1)
+        {
+            let gone = ring.entries.pop_front().expect("not empty");
+            ring.bytes -= gone.event.weight();
+            ring.floor = Some(gone.event.offset());
+        }
+    }
+
+    /// Forgets what it holds (something was missed, or the topic was dropped) and starts anew after `floor`.
+    pub(crate) fn restart(&self, floor: Offset) {
+        let mut ring = self.ring.lock().expect("no panic while holding the lock");
+        ring.floor = Some(floor);
+        ring.entries.clear();
+        ring.bytes = 0;
+    }
+
+    pub(crate) fn wake(self: &Arc<Self>) {
+        let listeners = self.listeners.lock().expect("no panic while holding the lock");
+        for (listener, _) in listeners.iter() {
+            listener.wake(self);
+        }
+    }
+
+    /// Wakes `listener` on news from now on, until [`Feed::unlisten`] was called as often as this.
+    pub fn listen(&self, listener: &Arc<dyn Listener>) {
+        let mut listeners = self.listeners.lock().expect("no panic while holding the lock");
+        match listeners.iter_mut().find(|(own, _)| Arc::ptr_eq(own, listener)) {
+            Some((_, count)) => *count += 1,
+            None => listeners.push((Arc::clone(listener), 1)),
+        }
+    }
+
+    pub fn unlisten(&self, listener: &Arc<dyn Listener>) {
+        let mut listeners = self.listeners.lock().expect("no panic while holding the lock");
+        if let Some(i) = listeners.iter().position(|(own, _)| Arc::ptr_eq(own, listener)) {
+            listeners[i].1 -= 1;
+            if listeners[i].1 == 0 {
+                listeners.swap_remove(i);
+            }
+        }
+    }
+}

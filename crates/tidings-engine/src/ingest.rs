@@ -1,0 +1,140 @@
+//! The only door into the log.
+//!
+//! Owns: authorising, validating and stamping new events. Order: kept within one call; a call is all or
+//! nothing. Never: opens a socket, knows a transport, retries.
+
+use crate::{Error, Tidings};
+use tidings_log::{Append, Batch, Due};
+use tidings_model::{
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, Uuid,
+};
+
+/// What became of one event, in the order of the call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    pub id: Uuid,
+    pub topic: Topic,
+    pub fate: Fate,
+    /// The id was known already: this is the first receipt, nothing changed.
+    pub duplicate: bool,
+}
+
+/// Stored now, or kept for later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Stored { epoch: Epoch, offset: Offset, published_at: Timestamp },
+    Scheduled { available_at: Timestamp },
+}
+
+/// The answer to a publish: everything in it is durable (I1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipt {
+    pub events: Vec<Published>,
+}
+
+impl Receipt {
+    /// After the newest stored event of each topic; resumes behind what was published here.
+    pub fn cursor(&self) -> Cursor {
+        let mut cursor = Cursor::default();
+        for event in &self.events {
+            let Fate::Stored { epoch, offset, .. } = event.fate else { continue };
+            match cursor.positions.iter_mut().find(|p| p.topic == event.topic.name) {
+                Some(p) => p.offset = p.offset.max(offset),
+                None => cursor.positions.push(Position {
+                    topic: event.topic.name.clone(),
+                    epoch,
+                    offset,
+                    in_state: false,
+                }),
+            }
+        }
+        cursor
+    }
+}
+
+impl Tidings {
+    /// Publishes `events`, all or none. Those with `available_at` in the future are scheduled.
+    ///
+    /// An id that was published to its topic before (24 hours, 1,000,000 events) changes nothing and is
+    /// answered with the first receipt, marked as a duplicate.
+    ///
+    /// # Errors
+    /// Without the grant for one of the topics, when an event breaks a rule or a limit, or when the log
+    /// refuses; nothing was stored then, unless the log says that it cannot tell.
+    pub async fn publish(&self, who: &Principal, events: Vec<NewEvent>) -> Result<Receipt, Error> {
+        let limits = self.limits();
+        if events.len() > limits.batch_events {
+            return Err(Error::BatchTooLarge { found: events.len(), max: limits.batch_events });
+        }
+        let now = self.clock().now();
+        let mut batch = Batch::default();
+        let mut receipts = Vec::with_capacity(events.len());
+        for (index, event) in events.into_iter().enumerate() {
+            self.check(who, &event, index, receipts.last())?;
+            let id = event.id.unwrap_or_else(Uuid::now_v7);
+            let record = RecordWriter::encode(&event, id);
+            let fate = match event.available_at {
+                Some(at) if at > now => {
+                    if at.as_millis() - now.as_millis() > limits.schedule_ahead_ms as i64 {
+                        return Err(Error::ScheduleTooFar { index });
+                    }
+                    let owner = who.id.as_deref().map(str::to_owned);
+                    batch.due_put.push(Due { id, at, topic: event.topic.name.clone(), owner, record });
+                    Fate::Scheduled { available_at: at }
+                }
+                _ => {
+                    batch.appends.push(Append { topic: event.topic.name.clone(), record });
+                    // The log fills in the place.
+                    Fate::Stored { epoch: Epoch(0), offset: Offset::ZERO, published_at: now }
+                }
+            };
+            receipts.push(Published { id, topic: event.topic, fate, duplicate: false });
+        }
+        if receipts.is_empty() {
+            return Ok(Receipt { events: receipts });
+        }
+        let done = self.log().commit(batch).await?;
+        let (mut appended, mut due) = (done.appended.into_iter(), done.due_duplicate.into_iter());
+        for event in &mut receipts {
+            match &mut event.fate {
+                Fate::Stored { epoch, offset, published_at } => {
+                    let at = appended.next().expect("one receipt for each append");
+                    (*epoch, *offset, *published_at) = (at.epoch, at.offset, at.published_at);
+                    event.duplicate = at.duplicate;
+                }
+                Fate::Scheduled { .. } => event.duplicate = due.next().expect("one answer for each due"),
+            }
+        }
+        self.counters().published(receipts.len());
+        Ok(Receipt { events: receipts })
+    }
+
+    fn check(
+        &self,
+        who: &Principal,
+        event: &NewEvent,
+        index: usize,
+        previous: Option<&Published>,
+    ) -> Result<(), Error> {
+        event.check().map_err(|source| Error::Event { index, source })?;
+        let max = self.limits().event_bytes;
+        let bytes = event.payload_bytes();
+        if bytes > max {
+            return Err(Error::EventTooLarge { index, bytes, max });
+        }
+        if previous.is_some_and(|p| p.topic == event.topic) {
+            return Ok(()); // The same address as the event before, which has passed.
+        }
+        if event.topic.name.is_system() {
+            return Err(Error::SystemTopic(event.topic.name.clone()));
+        }
+        if !who.may_publish(&event.topic) {
+            return Err(Error::MayNotPublish(event.topic.clone()));
+        }
+        let max = self.limits().topics;
+        if self.log().topic_count() >= max && self.log().bounds(&event.topic.name).is_none() {
+            return Err(Error::TopicsFull(max));
+        }
+        Ok(())
+    }
+}

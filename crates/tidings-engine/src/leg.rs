@@ -1,0 +1,280 @@
+//! One address of a subscription: a cursor, what it wants, and where its next event comes from.
+
+use crate::feed::{Entry, Feed, Fetched};
+use crate::subscription::{Gap, GapReason};
+use std::sync::Arc;
+use tidings_log::{Bounds, Error as LogError, Log, ReadMax};
+use tidings_model::{Cursor, Epoch, Event, Filter, From, Offset, Position, Principal, Topic};
+
+/// A cursor over one address.
+pub(crate) struct Leg {
+    pub topic: Topic,
+    /// By name only; the key is the address's.
+    pub filter: Filter,
+    pub feed: Arc<Feed>,
+    /// `None` while the topic does not exist.
+    pub epoch: Option<Epoch>,
+    generation: u64,
+    /// Everything of this address up to here was handed out or did not pass.
+    pub cursor: Offset,
+    /// Where the log was read from: what lies before is not this leg's to deliver.
+    pub start: Offset,
+    /// Up to here the log is read, from there on the ring.
+    log_tail: Offset,
+    state: Option<StateWalk>,
+    pub gap: Option<Gap>,
+    /// Unsubscribed, but still owes another leg what that left to it, up to here.
+    pub retired: Option<Offset>,
+}
+
+/// The way through State: offsets found at the start, read in order.
+struct StateWalk {
+    offsets: Vec<Offset>,
+    at: usize,
+    tail: Offset,
+}
+
+/// What a leg offers next.
+pub(crate) enum Offer {
+    Entries {
+        entries: Vec<Arc<Entry>>,
+        in_state: bool,
+    },
+    Gap(Gap),
+    /// State is through.
+    Live,
+    /// The log has to be read: [`Leg::fetch`].
+    Behind,
+    Nothing,
+}
+
+impl Leg {
+    /// Stands at `from`. The feed was joined before, so nothing falls between history and live.
+    pub async fn open(
+        log: &dyn Log,
+        feed: Arc<Feed>,
+        topic: Topic,
+        from: &From,
+        filter: Filter,
+    ) -> Result<Self, LogError> {
+        let generation = feed.shared.generation();
+        let bounds = log.bounds(&topic.name);
+        let mut leg = Self {
+            topic,
+            filter,
+            feed,
+            epoch: bounds.map(|b| b.epoch),
+            generation,
+            cursor: Offset::ZERO,
+            start: Offset::ZERO,
+            log_tail: bounds.map_or(Offset::ZERO, |b| b.tail),
+            state: None,
+            gap: None,
+            retired: None,
+        };
+        leg.stand(log, bounds, from).await?;
+        leg.start = leg.state.as_ref().map_or(leg.cursor, |walk| walk.tail);
+        Ok(leg)
+    }
+
+    async fn stand(&mut self, log: &dyn Log, bounds: Option<Bounds>, from: &From) -> Result<(), LogError> {
+        let position = match from {
+            From::Cursor(cursor) => cursor.position(&self.topic.name),
+            _ => None,
+        };
+        let Some(bounds) = bounds else {
+            if let Some(asked) = position {
+                self.gap = Some(self.gap_at(GapReason::Epoch, asked.offset, None));
+            }
+            return Ok(());
+        };
+        let before_oldest = Offset(bounds.oldest.0 - 1);
+        self.cursor = match from {
+            From::Latest => bounds.tail,
+            From::Earliest => before_oldest,
+            From::State => {
+                self.walk_state(log, Offset::ZERO).await?;
+                Offset::ZERO
+            }
+            From::Time(at) => log.at_time(&self.topic.name, *at).await?,
+            From::Cursor(_) => match position {
+                None => bounds.tail,
+                Some(asked) if asked.epoch != bounds.epoch || asked.offset > bounds.tail => {
+                    self.gap = Some(self.gap_at(GapReason::Epoch, asked.offset, Some(bounds)));
+                    before_oldest
+                }
+                Some(asked) if asked.in_state => {
+                    self.walk_state(log, asked.offset).await?;
+                    asked.offset
+                }
+                Some(asked) if asked.offset < before_oldest => {
+                    self.gap = Some(self.gap_at(GapReason::Trimmed, asked.offset, Some(bounds)));
+                    before_oldest
+                }
+                Some(asked) => asked.offset,
+            },
+        };
+        Ok(())
+    }
+
+    async fn walk_state(&mut self, log: &dyn Log, after: Offset) -> Result<(), LogError> {
+        let state = log.state(&self.topic.name, self.topic.key.as_ref()).await?;
+        let at = state.offsets.partition_point(|o| *o <= after);
+        self.state = Some(StateWalk { offsets: state.offsets, at, tail: state.tail });
+        Ok(())
+    }
+
+    fn gap_at(&self, reason: GapReason, asked: Offset, bounds: Option<Bounds>) -> Gap {
+        let (oldest, tail) = bounds.map_or((Offset(1), Offset::ZERO), |b| (b.oldest, b.tail));
+        Gap { topic: self.topic.clone(), reason, asked, oldest, tail }
+    }
+
+    /// What is at hand without reading the log.
+    pub fn offer(&mut self, log: &dyn Log, max: usize) -> Offer {
+        if let Some(gap) = self.gap.take() {
+            return Offer::Gap(gap);
+        }
+        if self.generation != self.feed.shared.generation() {
+            return Offer::Gap(self.restart(log));
+        }
+        if let Some(walk) = &self.state {
+            if walk.at < walk.offsets.len() {
+                return Offer::Behind;
+            }
+            self.cursor = self.cursor.max(walk.tail);
+            self.state = None;
+            return Offer::Live;
+        }
+        if self.cursor < self.log_tail {
+            return Offer::Behind;
+        }
+        match self.feed.after(self.cursor, max) {
+            Fetched::Nothing => Offer::Nothing,
+            Fetched::Behind => Offer::Behind,
+            Fetched::Entries(entries, up_to) => {
+                self.cursor = self.cursor.max(up_to);
+                match entries.last() {
+                    None => Offer::Nothing,
+                    Some(last) => {
+                        self.epoch = Some(last.event.epoch());
+                        Offer::Entries { entries, in_state: false }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The topic was dropped: what follows is another life of it.
+    fn restart(&mut self, log: &dyn Log) -> Gap {
+        self.generation = self.feed.shared.generation();
+        let bounds = log.bounds(&self.topic.name);
+        let gap = self.gap_at(GapReason::Epoch, self.cursor, bounds);
+        self.epoch = bounds.map(|b| b.epoch);
+        self.cursor = Offset(gap.oldest.0 - 1);
+        self.start = self.cursor;
+        self.log_tail = gap.tail;
+        self.state = None;
+        gap
+    }
+
+    /// Reads what the ring does not hold. The cursor moves only when the answer is there.
+    pub async fn fetch(&mut self, log: &dyn Log, max: ReadMax) -> Result<Offer, LogError> {
+        if let Some(walk) = &mut self.state {
+            let rest = &walk.offsets[walk.at..];
+            let events = log.read_at(&self.topic.name, rest, max).await?;
+            let Some(last) = events.last().map(Event::offset) else {
+                walk.at = walk.offsets.len();
+                return Ok(Offer::Nothing);
+            };
+            walk.at += rest.partition_point(|o| *o <= last);
+            self.cursor = last;
+            return Ok(Offer::Entries { entries: entries(events), in_state: true });
+        }
+        let generation = self.feed.shared.generation();
+        let Some(bounds) = log.bounds(&self.topic.name) else {
+            self.log_tail = Offset::ZERO;
+            return Ok(Offer::Nothing);
+        };
+        if self.epoch.is_some_and(|own| own != bounds.epoch) {
+            return Ok(Offer::Gap(self.restart(log)));
+        }
+        if self.cursor.next() < bounds.oldest {
+            return Ok(Offer::Gap(self.trimmed(bounds)));
+        }
+        let answer = match &self.topic.key {
+            None => log.read(&self.topic.name, self.cursor, max).await,
+            Some(key) => log.read_key(&self.topic.name, key, self.cursor, max).await,
+        };
+        let events = match answer {
+            Ok(events) => events,
+            Err(LogError::Trimmed { .. }) => {
+                let bounds = log.bounds(&self.topic.name).unwrap_or(bounds);
+                return Ok(Offer::Gap(self.trimmed(bounds)));
+            }
+            Err(error) => return Err(error),
+        };
+        if events.iter().any(|e| e.epoch() != bounds.epoch) || generation != self.feed.shared.generation() {
+            return Ok(Offer::Gap(self.restart(log)));
+        }
+        self.epoch = Some(bounds.epoch);
+        let Some(last) = events.last().map(Event::offset) else {
+            // Nothing of this key up to the tail seen before reading.
+            self.cursor = self.cursor.max(bounds.tail);
+            self.log_tail = self.log_tail.min(self.cursor);
+            return Ok(Offer::Nothing);
+        };
+        self.cursor = last;
+        Ok(Offer::Entries { entries: entries(events), in_state: false })
+    }
+
+    fn trimmed(&mut self, bounds: Bounds) -> Gap {
+        let gap = self.gap_at(GapReason::Trimmed, self.cursor, Some(bounds));
+        self.cursor = Offset(bounds.oldest.0 - 1);
+        gap
+    }
+
+    /// Looks at the log itself, in case a wake-up was lost.
+    pub fn refresh(&mut self, log: &dyn Log) {
+        if let Some(bounds) = log.bounds(&self.topic.name)
+            && bounds.tail > self.feed.tail()
+            && self.epoch.is_none_or(|own| own == bounds.epoch)
+        {
+            self.log_tail = self.log_tail.max(bounds.tail);
+        }
+    }
+
+    pub fn is_behind(&self) -> bool {
+        self.state.is_some() || self.cursor < self.log_tail
+    }
+
+    /// Whether this leg delivers `event`, its own cursor and other legs aside (I6).
+    pub fn wants(&self, event: &Event, who: &Principal) -> bool {
+        self.filter.matches(event) && who.may_see(event)
+    }
+
+    /// Whether this leg also covers what `other` delivers at `event`.
+    pub fn covers(&self, other: &Self, event: &Event) -> bool {
+        self.topic.name == other.topic.name
+            && self.start < event.offset()
+            && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
+            && self.filter.matches(event)
+    }
+
+    pub fn position(&self, offset: Offset, in_state: bool) -> Option<Position> {
+        let topic = self.topic.name.clone();
+        self.epoch.map(|epoch| Position { topic, epoch, offset, in_state })
+    }
+
+    pub fn is_in_state(&self) -> bool {
+        self.state.is_some()
+    }
+}
+
+fn entries(events: Vec<Event>) -> Vec<Arc<Entry>> {
+    events.into_iter().map(|e| Arc::new(Entry::new(e))).collect()
+}
+
+/// A cursor of these positions.
+pub(crate) fn cursor(positions: impl Iterator<Item = Option<Position>>) -> Cursor {
+    Cursor { positions: positions.flatten().collect() }
+}

@@ -1,0 +1,25 @@
+//! Tidings without a socket: what an embedding program takes.
+//!
+//! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
+//! retention; the verification of tokens. Never: opens a socket, knows a transport's frames.
+
+pub mod auth;
+mod error;
+mod feed;
+mod hub;
+mod ingest;
+mod leg;
+mod retention;
+mod schedule;
+mod services;
+mod subscription;
+mod tidings;
+
+pub use error::Error;
+pub use feed::{Entry, Feed, Format, Listener};
+pub use hub::Hub;
+pub use ingest::{Fate, Published, Receipt};
+pub use retention::{Retention, TopicSettings};
+pub use services::Services;
+pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
+pub use tidings::{Counters, Page, Tidings};

@@ -1,0 +1,126 @@
+//! How long a topic's events are kept, and what else is set for a topic.
+
+use crate::{Error, Services, Tidings};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tidings_log::{Batch, RegistryChange, Trim};
+use tidings_model::{Offset, Principal, TopicName};
+
+const KIND: &str = "topic";
+
+/// Bounds on what is kept of a topic; an absent one does not bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
+}
+
+/// What an admin sets for a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicSettings {
+    pub retention: Retention,
+    /// Whether the newest event of each key outlives retention.
+    pub state: bool,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self { retention: Retention::default(), state: true }
+    }
+}
+
+pub(crate) fn start(tidings: &Tidings, services: &Services, every: Duration) {
+    let (tidings, stop) = (tidings.clone(), services.stop().clone());
+    services.spawn("retention", async move {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
+            }
+            if let Err(error) = tidings.retain().await {
+                tracing::warn!(%error, "retention could not be applied, trying again later");
+            }
+        }
+    });
+}
+
+impl Tidings {
+    /// The settings of a topic; defaults where none were made.
+    pub async fn topic_settings(&self, name: &TopicName) -> Result<TopicSettings, Error> {
+        match self.log().registered(KIND, name.as_str()).await? {
+            None => Ok(TopicSettings::default()),
+            Some(bytes) => parse(&bytes),
+        }
+    }
+
+    /// Sets retention for a topic, also for one that does not exist yet. Applied within a minute.
+    pub async fn set_topic(
+        &self,
+        who: &Principal,
+        name: &TopicName,
+        settings: &TopicSettings,
+    ) -> Result<(), Error> {
+        admin(who)?;
+        let value = serde_json::to_vec(settings).expect("plain fields");
+        self.change(name, Some(value.into())).await
+    }
+
+    /// Ends a topic: its events, State and settings go. A later publish starts a new epoch.
+    pub async fn drop_topic(&self, who: &Principal, name: &TopicName) -> Result<(), Error> {
+        admin(who)?;
+        if self.log().bounds(name).is_none() {
+            return Err(Error::TopicUnknown(name.clone()));
+        }
+        let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None };
+        let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
+        self.log().commit(batch).await?;
+        Ok(())
+    }
+
+    async fn change(&self, name: &TopicName, value: Option<Bytes>) -> Result<(), Error> {
+        let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value };
+        self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
+        Ok(())
+    }
+
+    /// Applies every topic's retention once.
+    pub async fn retain(&self) -> Result<(), Error> {
+        let now = self.clock().now();
+        for (key, value) in self.log().registry(KIND).await? {
+            let Ok(name) = TopicName::parse_captured(&key) else { continue };
+            let (settings, Some(bounds)) = (parse(&value)?, self.log().bounds(&name)) else { continue };
+            let mut last_gone = Offset(bounds.oldest.0 - 1);
+            if let Some(events) = settings.retention.events {
+                last_gone = last_gone.max(Offset(bounds.tail.0.saturating_sub(events)));
+            }
+            if let Some(age_ms) = settings.retention.age_ms {
+                let since = now.plus_millis(-i64::try_from(age_ms).unwrap_or(i64::MAX));
+                last_gone = last_gone.max(self.log().at_time(&name, since).await?);
+            }
+            if let Some(bytes) = settings.retention.bytes {
+                last_gone = last_gone.max(self.log().at_size(&name, bytes).await?);
+            }
+            if last_gone.next() > bounds.oldest {
+                let trim = Trim { topic: name, oldest: last_gone.next(), keep_state: settings.state };
+                self.log().commit(Batch { trims: vec![trim], ..Batch::default() }).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn admin(who: &Principal) -> Result<(), Error> {
+    if who.is_admin { Ok(()) } else { Err(Error::AdminOnly) }
+}
+
+fn parse(bytes: &[u8]) -> Result<TopicSettings, Error> {
+    serde_json::from_slice(bytes).map_err(|e| Error::Settings { field: "topic", why: e.to_string() })
+}

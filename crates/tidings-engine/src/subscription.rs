@@ -1,0 +1,377 @@
+//! A subscription: cursors over the log, woken by numbers.
+//!
+//! Owns: which event comes next for one reader, on one or several addresses. It asks the ring of each
+//! address first and reads the log where it fell behind, so live, resume and slow readers are one path.
+//! Grant, audience and filter are applied here (I6). Never: knows a transport, or holds events for a
+//! reader that does not come for them.
+
+use crate::error::Error;
+use crate::feed::{Entry, Feed, Listener};
+use crate::hub::Hub;
+use crate::leg::{self, Leg, Offer};
+use std::sync::Arc;
+use tidings_log::{Log, ReadMax};
+use tidings_model::{Cursor, Event, Filter, From, Offset, Principal, Topic};
+use tokio::sync::{Notify, Semaphore};
+
+/// What a reader is given.
+pub enum Item {
+    Events(Batch),
+    Gap(Gap),
+    /// State of this topic is through; what follows is live.
+    Live(Topic),
+}
+
+/// Consecutive events of one address.
+pub struct Batch {
+    pub entries: Vec<Arc<Entry>>,
+    /// Which of the subscription's addresses; for [`Subscription::cursor_at`].
+    pub leg: usize,
+    /// The events are State: their cursors are this reader's own.
+    pub in_state: bool,
+}
+
+/// Events that this reader should have got are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    pub topic: Topic,
+    pub reason: GapReason,
+    /// The position that can't be honoured.
+    pub asked: Offset,
+    /// The stream goes on from here.
+    pub oldest: Offset,
+    pub tail: Offset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// Retention took them.
+    Trimmed,
+    /// The topic was dropped, or the cursor is from another log.
+    Epoch,
+}
+
+impl GapReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// What a step found.
+pub enum Step {
+    Item(Item),
+    /// The log has to be read: call [`Subscription::next`].
+    Behind,
+    /// Nothing new; a [`Listener`] is woken when there is.
+    Idle,
+}
+
+/// One reader's way through one or several addresses.
+pub struct Subscription {
+    log: Arc<dyn Log>,
+    hub: Arc<Hub>,
+    who: Arc<Principal>,
+    legs: Vec<Leg>,
+    /// The leg asked first, so that a busy one does not starve the others.
+    turn: usize,
+    /// The leg that has to read the log.
+    behind: usize,
+    max: ReadMax,
+    reads: Arc<Semaphore>,
+    bell: Arc<Bell>,
+    is_listening: bool,
+    /// The cursor last handed out, as a sum of offsets: tells whether it moved silently.
+    said: u64,
+}
+
+/// Wakes the task that waits in [`Subscription::next`].
+struct Bell(Notify);
+
+impl Listener for Bell {
+    fn wake(&self, _: &Arc<Feed>) {
+        self.0.notify_one();
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        hub: Arc<Hub>,
+        who: Arc<Principal>,
+        max: ReadMax,
+        reads: Arc<Semaphore>,
+    ) -> Self {
+        let bell = Arc::new(Bell(Notify::new()));
+        Self {
+            log,
+            hub,
+            who,
+            legs: Vec::new(),
+            turn: 0,
+            behind: 0,
+            max,
+            reads,
+            bell,
+            is_listening: false,
+            said: 0,
+        }
+    }
+
+    /// Adds an address, or starts it anew from another position. Order among addresses is not promised.
+    pub async fn add(&mut self, topic: Topic, from: &From, filter: Filter) -> Result<(), Error> {
+        if !self.who.may_subscribe(&topic) {
+            return Err(Error::MayNotSubscribe(topic));
+        }
+        self.remove(&topic);
+        // Joined before the log is asked: from here on nothing can be missed.
+        let joined = Joined { hub: &self.hub, feed: Some(self.hub.join(&topic)) };
+        let leg = Leg::open(&*self.log, joined.feed(), topic, from, filter).await?;
+        joined.keep();
+        if self.is_listening {
+            leg.feed.listen(&self.listener());
+        }
+        self.legs.push(leg);
+        self.said = self.sum();
+        Ok(())
+    }
+
+    /// Stops reading an address; `false` if it was not being read.
+    pub fn remove(&mut self, topic: &Topic) -> bool {
+        let Some(i) = self.legs.iter().position(|l| &l.topic == topic && l.retired.is_none()) else {
+            return false;
+        };
+        // A leg behind this one may have left events to it: it goes on until those are out.
+        let name = &topic.name;
+        let owed = self.legs[i + 1..].iter().filter(|l| &l.topic.name == name).map(|l| l.cursor).max();
+        match owed {
+            Some(until) if until > self.legs[i].cursor => self.legs[i].retired = Some(until),
+            _ => self.drop_leg(i),
+        }
+        true
+    }
+
+    fn drop_leg(&mut self, i: usize) {
+        let leg = self.legs.remove(i);
+        if self.is_listening {
+            leg.feed.unlisten(&self.listener());
+        }
+        self.hub.leave(&leg.feed);
+        self.turn = 0;
+    }
+
+    /// Addresses being read.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.legs.iter().filter(|l| l.retired.is_none()).map(|l| &l.topic)
+    }
+
+    /// The feeds to listen to while this subscription is stepped by somebody else.
+    pub fn feeds(&self) -> impl Iterator<Item = &Arc<Feed>> {
+        self.legs.iter().map(|l| &l.feed)
+    }
+
+    /// Goes on as `who`; addresses that one may not read are given up and returned.
+    pub fn renew(&mut self, who: Arc<Principal>) -> Vec<Topic> {
+        self.who = who;
+        let lost: Vec<Topic> = self.topics().filter(|t| !self.who.may_subscribe(t)).cloned().collect();
+        self.legs.retain(|l| l.retired.is_none() || self.who.may_subscribe(&l.topic));
+        for topic in &lost {
+            while let Some(i) = self.legs.iter().position(|l| &l.topic == topic) {
+                self.drop_leg(i);
+            }
+        }
+        lost
+    }
+
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.who
+    }
+
+    /// What is at hand, without waiting and without reading the log.
+    pub fn step(&mut self) -> Step {
+        for n in 0..self.legs.len() {
+            let i = (self.turn + n) % self.legs.len();
+            let offer = self.legs[i].offer(&*self.log, self.max.events);
+            if matches!(offer, Offer::Behind) {
+                self.behind = i;
+                self.turn = i + 1;
+                return Step::Behind;
+            }
+            if let Some(item) = self.take(i, offer) {
+                self.turn = i + 1;
+                return Step::Item(item);
+            }
+        }
+        self.retire();
+        Step::Idle
+    }
+
+    /// The next item; waits until there is one. Cancel safe: a dropped future loses nothing.
+    pub async fn next(&mut self) -> Result<Item, Error> {
+        loop {
+            match self.step() {
+                Step::Item(item) => return Ok(item),
+                Step::Behind => {
+                    if let Some(item) = self.next_read().await? {
+                        return Ok(item);
+                    }
+                }
+                Step::Idle if !self.is_listening => self.listen(),
+                Step::Idle => self.bell.0.notified().await,
+            }
+        }
+    }
+
+    /// Reads the log for the address that [`Subscription::step`] found [`Step::Behind`]; `None` if
+    /// nothing of what was read passes. Cancel safe.
+    pub async fn next_read(&mut self) -> Result<Option<Item>, Error> {
+        let i = self.behind;
+        let permit = self.reads.acquire().await.map_err(|_| Error::Draining)?;
+        let offer = self.legs[i].fetch(&*self.log, self.max).await?;
+        drop(permit);
+        Ok(self.take(i, offer))
+    }
+
+    /// Applies grant, audience, filter, and that an event reaches a reader once.
+    fn take(&mut self, i: usize, offer: Offer) -> Option<Item> {
+        match offer {
+            Offer::Gap(gap) => Some(Item::Gap(gap)),
+            Offer::Live => Some(Item::Live(self.legs[i].topic.clone())),
+            Offer::Behind | Offer::Nothing => None,
+            Offer::Entries { mut entries, in_state } => {
+                entries.retain(|e| self.is_wanted(i, &e.event));
+                if entries.is_empty() {
+                    return None;
+                }
+                self.said = self.sum();
+                Some(Item::Events(Batch { entries, leg: i, in_state }))
+            }
+        }
+    }
+
+    fn is_wanted(&self, i: usize, event: &Event) -> bool {
+        let leg = &self.legs[i];
+        if !leg.wants(event, &self.who) {
+            return false;
+        }
+        let is_others = |other: &Leg| other.covers(leg, event);
+        match leg.retired {
+            None => !self.legs[..i].iter().any(|other| is_others(other) && other.owes(event)),
+            Some(_) => leg.owes(event) && self.legs[i + 1..].iter().any(is_others),
+        }
+    }
+
+    fn retire(&mut self) {
+        while let Some(i) = self.legs.iter().position(|l| l.retired.is_some_and(|until| l.cursor >= until)) {
+            self.drop_leg(i);
+        }
+    }
+
+    /// The cursor after `offset` of leg `leg`; the other addresses stand where they stand.
+    pub fn cursor_at(&self, leg: usize, offset: Offset, in_state: bool) -> Cursor {
+        leg::cursor(self.legs.iter().enumerate().map(|(i, own)| {
+            if i == leg {
+                own.position(offset, in_state)
+            } else {
+                own.position(own.cursor, own.is_in_state())
+            }
+        }))
+    }
+
+    /// The cursor of leg `leg` alone after `offset`.
+    pub fn leg_cursor_at(&self, leg: usize, offset: Offset, in_state: bool) -> Cursor {
+        leg::cursor(std::iter::once(self.legs[leg].position(offset, in_state)))
+    }
+
+    /// The cursor after everything handed out.
+    pub fn cursor(&self) -> Cursor {
+        leg::cursor(self.legs.iter().map(|l| l.position(l.cursor, l.is_in_state())))
+    }
+
+    /// The cursor of one address.
+    pub fn cursor_of(&self, topic: &Topic) -> Cursor {
+        let legs = self.legs.iter().filter(|l| &l.topic == topic && l.retired.is_none());
+        leg::cursor(legs.map(|l| l.position(l.cursor, l.is_in_state())))
+    }
+
+    /// Looks at the log itself in case a wake-up was lost, and returns the cursor if it has moved since it
+    /// was last handed out because only events that did not pass went by.
+    pub fn heartbeat(&mut self) -> Option<Cursor> {
+        self.legs.iter_mut().for_each(|leg| leg.refresh(&*self.log));
+        let sum = self.sum();
+        if sum == self.said {
+            return None;
+        }
+        self.said = sum;
+        Some(self.cursor())
+    }
+
+    /// Whether the log is known to hold more than the rings do.
+    pub fn is_behind(&self) -> bool {
+        self.legs.iter().any(Leg::is_behind)
+    }
+
+    fn sum(&self) -> u64 {
+        self.legs.iter().fold(0, |sum, leg| sum.wrapping_add(leg.cursor.0))
+    }
+
+    fn listener(&self) -> Arc<dyn Listener> {
+        Arc::clone(&self.bell) as Arc<dyn Listener>
+    }
+
+    fn listen(&mut self) {
+        let listener = self.listener();
+        self.feeds().for_each(|feed| feed.listen(&listener));
+        self.is_listening = true;
+    }
+
+    /// No longer waits in [`Subscription::next`]: somebody else listens to the feeds and steps.
+    pub fn unlisten(&mut self) {
+        if std::mem::take(&mut self.is_listening) {
+            let listener = self.listener();
+            self.feeds().for_each(|feed| feed.unlisten(&listener));
+        }
+    }
+}
+
+impl Leg {
+    /// Whether `event` is still this leg's to deliver.
+    fn owes(&self, event: &Event) -> bool {
+        self.retired.is_none_or(|until| event.offset() <= until)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.unlisten();
+        for leg in self.legs.drain(..) {
+            self.hub.leave(&leg.feed);
+        }
+    }
+}
+
+/// A feed that is given back if opening the leg fails or is cancelled.
+struct Joined<'a> {
+    hub: &'a Hub,
+    feed: Option<Arc<Feed>>,
+}
+
+impl Joined<'_> {
+    fn feed(&self) -> Arc<Feed> {
+        Arc::clone(self.feed.as_ref().expect("kept until the end"))
+    }
+
+    fn keep(mut self) {
+        self.feed = None;
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        if let Some(feed) = self.feed.take() {
+            self.hub.leave(&feed);
+        }
+    }
+}

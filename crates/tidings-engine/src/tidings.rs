@@ -1,0 +1,205 @@
+//! The handle an embedding program and every door holds.
+
+use crate::subscription::Subscription;
+use crate::{Error, Hub, Services, retention, schedule};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tidings_log::{Bounds, Clock, Log, ReadMax};
+use tidings_model::{Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
+use tokio::sync::Semaphore;
+
+/// Tidings: publish, schedule, read, subscribe. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Tidings(Arc<Inner>);
+
+struct Inner {
+    log: Arc<dyn Log>,
+    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    reads: Arc<Semaphore>,
+    counters: Counters,
+}
+
+/// What has happened since the start.
+#[derive(Default)]
+pub struct Counters {
+    published: AtomicU64,
+    fired: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn published(&self, n: usize) {
+        self.published.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fired(&self, n: usize) {
+        self.fired.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Events accepted through `publish`.
+    pub fn published_total(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Scheduled events whose time came.
+    pub fn fired_total(&self) -> u64 {
+        self.fired.load(Ordering::Relaxed)
+    }
+}
+
+/// Part of a topic.
+#[derive(Debug)]
+pub struct Page {
+    pub events: Vec<Event>,
+    /// Ask again after this offset.
+    pub after: Offset,
+    pub bounds: Bounds,
+    /// The asked position was older than what is kept; the page begins at `bounds.oldest`.
+    pub is_gap: bool,
+}
+
+impl Tidings {
+    /// A handle over `log`, whose observer must be `hub`. No task runs until [`Tidings::start`].
+    pub fn new(log: Arc<dyn Log>, hub: Arc<Hub>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        let reads = Arc::new(Semaphore::new(limits.reads_at_once));
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters: Counters::default() }))
+    }
+
+    /// Starts firing the schedule and applying retention every `retention_every`.
+    pub fn start(&self, services: &Services, retention_every: Duration) {
+        schedule::start(self, services);
+        retention::start(self, services, retention_every);
+    }
+
+    pub fn log(&self) -> &dyn Log {
+        &*self.0.log
+    }
+
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Events of `topic` after `after`, at most `max_events` of those that pass `filter` and `who` may see.
+    ///
+    /// One call looks at a bounded number of events: a page may be short and still not be the last;
+    /// it is the last when `after` has reached `bounds.tail`.
+    pub async fn read(
+        &self,
+        who: &Principal,
+        topic: &Topic,
+        after: Offset,
+        max_events: usize,
+        filter: &Filter,
+    ) -> Result<Page, Error> {
+        let bounds = self.readable(who, topic)?;
+        let oldest_before = Offset(bounds.oldest.0 - 1);
+        let is_gap = after < oldest_before;
+        let after = after.max(oldest_before).min(bounds.tail);
+        let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
+        let _permit = self.0.reads.acquire().await.map_err(|_| Error::Draining)?;
+        let read = match &topic.key {
+            None => self.log().read(&topic.name, after, max).await?,
+            Some(key) => self.log().read_key(&topic.name, key, after, max).await?,
+        };
+        let after = match (read.last(), &topic.key) {
+            (Some(last), _) => last.offset(),
+            // Nothing more of this key up to the tail seen before.
+            (None, Some(_)) => bounds.tail,
+            (None, None) => after,
+        };
+        let passes = |e: &Event| filter.matches(e) && who.may_see(e);
+        Ok(Page { events: read.into_iter().filter(passes).collect(), after, bounds, is_gap })
+    }
+
+    /// The newest event of each key, in offset order, from those after `after`; pages like [`Tidings::read`].
+    /// `after` of the page has reached `bounds.tail` when State is through.
+    pub async fn state(
+        &self,
+        who: &Principal,
+        topic: &Topic,
+        after: Offset,
+        max_events: usize,
+    ) -> Result<Page, Error> {
+        let bounds = self.readable(who, topic)?;
+        let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
+        let _permit = self.0.reads.acquire().await.map_err(|_| Error::Draining)?;
+        let state = self.log().state(&topic.name, topic.key.as_ref()).await?;
+        let rest = &state.offsets[state.offsets.partition_point(|o| *o <= after)..];
+        let events = self.log().read_at(&topic.name, rest, max).await?;
+        let last = events.last().map(Event::offset);
+        let is_through = last.is_none_or(|last| rest.last() <= Some(&last));
+        let after = if is_through { state.tail.max(after) } else { last.expect("not through") };
+        let events = events.into_iter().filter(|e| who.may_see(e)).collect();
+        Ok(Page { events, after, bounds, is_gap: false })
+    }
+
+    fn readable(&self, who: &Principal, topic: &Topic) -> Result<Bounds, Error> {
+        if !who.may_subscribe(topic) {
+            return Err(Error::MayNotSubscribe(topic.clone()));
+        }
+        self.log().bounds(&topic.name).ok_or_else(|| Error::TopicUnknown(topic.name.clone()))
+    }
+
+    /// Topics that `who` may read, in name order after `after`.
+    pub async fn topics(
+        &self,
+        who: &Principal,
+        after: Option<&TopicName>,
+        max: usize,
+    ) -> Result<Vec<(TopicName, Bounds)>, Error> {
+        let mut found = Vec::new();
+        let mut after = after.cloned();
+        while found.len() < max {
+            let some = self.log().topics(after.as_ref(), max.max(256)).await?;
+            let Some((last, _)) = some.last() else { break };
+            after = Some(last.clone());
+            let visible = |name: &TopicName| who.is_admin || who.subscribe.touch(name);
+            found.extend(some.into_iter().filter(|(name, _)| visible(name)));
+        }
+        found.truncate(max);
+        Ok(found)
+    }
+
+    /// A subscription without addresses yet; [`Subscription::add`] gives it some.
+    pub fn subscription(&self, who: Arc<Principal>) -> Subscription {
+        let max = ReadMax { events: self.limits().read_batch_events, bytes: self.limits().read_batch_bytes };
+        let (log, hub) = (Arc::clone(&self.0.log), Arc::clone(&self.0.hub));
+        Subscription::new(log, hub, who, max, Arc::clone(&self.0.reads))
+    }
+
+    /// Follows `topics` from `from`. A topic that does not exist yet is waited for.
+    ///
+    /// # Errors
+    /// Without the grant for one of the topics, or when there are too many.
+    pub async fn subscribe(
+        &self,
+        who: Arc<Principal>,
+        topics: Vec<Topic>,
+        from: &From,
+        filter: &Filter,
+    ) -> Result<Subscription, Error> {
+        let max = self.limits().stream_topics;
+        if topics.len() > max {
+            return Err(Error::TopicsTooMany { found: topics.len(), max });
+        }
+        let mut subscription = self.subscription(who);
+        for topic in topics {
+            subscription.add(topic, from, filter.clone()).await?;
+        }
+        Ok(subscription)
+    }
+}

@@ -1,0 +1,50 @@
+//! What can be set for the doors.
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Settings under `[http]`. Times are milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Origins of browser pages that may call; `*` allows all. None are allowed by default.
+    pub origins: Vec<String>,
+    /// Serve TLS with these files; they are read anew when they change.
+    pub tls: Option<TlsFiles>,
+    /// The cookie that an EventSource may carry its token in, on GET streams from an allowed origin.
+    pub cookie: String,
+    /// Silence after which a stream is sent a comment or a ping.
+    pub ping_ms: u64,
+    /// How long after only filtered-out events have passed the cursor is sent alone.
+    pub heartbeat_ms: u64,
+    /// On shutdown: how long streams may take to end and requests to finish.
+    pub drain_ms: u64,
+    /// On shutdown clients are told to come back after a time spread evenly up to this.
+    pub retry_spread_ms: u64,
+}
+
+/// Certificate chain and private key in PEM form.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            origins: Vec::new(),
+            tls: None,
+            cookie: "tidings_token".into(),
+            ping_ms: 30_000,
+            heartbeat_ms: 15_000,
+            drain_ms: 10_000,
+            retry_spread_ms: 3_000,
+        }
+    }
+}

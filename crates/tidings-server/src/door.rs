@@ -1,0 +1,40 @@
+//! What every door holds.
+
+use crate::fan::Fan;
+use crate::{Config, Metrics};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tidings_engine::auth::Gate;
+use tidings_engine::{Services, Tidings};
+
+/// Shared by all connections of one server. Cheap to clone.
+#[derive(Clone)]
+pub struct Door(Arc<Inner>);
+
+pub struct Inner {
+    pub tidings: Tidings,
+    pub gate: Gate,
+    pub config: Config,
+    pub metrics: Metrics,
+    pub services: Services,
+    /// Writes live events to the sockets of plain connections.
+    pub(crate) fan: Fan,
+    /// Streams ended so far on shutdown: spreads the retries evenly.
+    pub(crate) ended: AtomicU64,
+}
+
+impl Door {
+    pub fn new(tidings: Tidings, gate: Gate, config: Config, services: Services) -> Self {
+        let metrics = Metrics::new(&tidings);
+        let fan = Fan::start(&services);
+        Self(Arc::new(Inner { tidings, gate, config, metrics, services, fan, ended: AtomicU64::new(0) }))
+    }
+}
+
+impl std::ops::Deref for Door {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}

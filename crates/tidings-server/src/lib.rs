@@ -1,0 +1,25 @@
+//! The doors of Tidings: HTTP, SSE and WebSocket over one port.
+//!
+//! Owns: sockets, frames, statuses. A door decodes, calls the engine, encodes; it decides nothing about
+//! events. Never: reads the environment, installs a subscriber for logs, or exits.
+
+mod config;
+mod conn;
+mod door;
+mod fan;
+mod gate;
+mod handover;
+mod http;
+mod listen;
+mod metrics;
+mod refusal;
+mod sse;
+mod stream;
+mod tls;
+mod wire;
+mod ws;
+
+pub use config::{Config, TlsFiles};
+pub use door::Door;
+pub use listen::{BindError, Server};
+pub use metrics::Metrics;

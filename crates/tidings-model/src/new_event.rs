@@ -80,6 +80,8 @@ pub enum EventError {
 }
 
 impl EventError {
+    const TEXT_MAX: usize = 300;
+
     pub fn code(&self) -> Code {
         match self {
             Self::Json(_) => Code::JsonInvalid,
@@ -92,7 +94,12 @@ impl EventError {
 
     /// Sorts a parser's complaint by what the sender can do about it.
     pub fn from_json(error: &serde_json::Error) -> Self {
-        let text = error.to_string();
+        // The parser repeats what it did not expect, however long; an answer does not.
+        let mut text = error.to_string();
+        if text.len() > Self::TEXT_MAX {
+            text.truncate(text.floor_char_boundary(Self::TEXT_MAX));
+            text.push_str("...");
+        }
         match error.classify() {
             serde_json::error::Category::Data if text.starts_with("unknown field") => {
                 Self::FieldUnknown(text)
@@ -309,6 +316,14 @@ mod tests {
     fn attributes_count_against_the_limit_of_an_event() {
         let event = parse(r#"{"data":123,"context":{},"group_key":"ab","data_schema":"cde"}"#).unwrap();
         assert_eq!(event.payload_bytes(), 10);
+    }
+
+    #[test]
+    fn a_refusal_is_short_however_long_the_mistake() {
+        let long = "é".repeat(5000);
+        for json in [format!("{{\"{long}\":1}}"), format!("\"{long}\"")] {
+            assert!(parse(&json).unwrap_err().to_string().len() < 400);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `tidings export`: topics as NDJSON on stdout, up to the position they had at the start.
 
-use super::client::{self, Client, topic_path};
+use super::client::{self, Client, Failure, topic_path};
 use super::retry::Retry;
 use super::topics::{self, Listed};
 use super::{Context, Usage};
@@ -30,6 +30,12 @@ pub struct Args {
 #[derive(Deserialize)]
 struct Page {
     events: Vec<Box<RawValue>>,
+    /// Behind the page.
+    cursor: String,
+    more: bool,
+    /// Events between the asked position and the page are gone.
+    #[serde(default)]
+    gap: bool,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         let known = chosen;
         chosen = Vec::new();
         for name in &args.topics {
-            match known.iter().find(|t| t.topic == name.as_str()) {
+            match known.iter().find(|t| t.name == name.as_str()) {
                 Some(topic) => chosen.push(topic.clone()),
                 None => bail!("nothing has been published to topic {name} ({})", Code::TopicUnknown),
             }
@@ -62,7 +68,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 
 /// Writes the events of one topic up to the tail it had when it was listed.
 async fn export(client: &Client, listed: &Listed, out: &mut impl std::io::Write) -> Result<u64> {
-    let name = TopicName::parse_captured(&listed.topic).map_err(|e| Usage(e.to_string()))?;
+    let name = TopicName::parse_captured(&listed.name).map_err(|e| Usage(e.to_string()))?;
     let path = topic_path(&Topic::whole(name));
     let mut written = 0;
     // State outlives retention: events before the oldest kept one are reached only through it.
@@ -78,23 +84,31 @@ async fn export(client: &Client, listed: &Listed, out: &mut impl std::io::Write)
 async fn pages(
     client: &Client,
     path: &str,
-    mut after: u64,
+    after: u64,
     last: u64,
     out: &mut impl std::io::Write,
 ) -> Result<u64> {
     let (mut written, mut retry) = (0, Retry::new(RETRY));
-    while after < last {
-        let request = client.request(Method::GET, &format!("{path}?after={after}&limit={PAGE}"))?;
+    let (mut after, mut limit) = (after.to_string(), format!("&limit={PAGE}"));
+    loop {
+        let request = client.request(Method::GET, &format!("{path}?after={after}{limit}"))?;
         let page: Page = match client.json(request).await {
             Ok(page) => page,
+            // The server is set to smaller pages; its own size will do.
+            Err(Failure::Refused { code, .. })
+                if code == Code::ParameterInvalid.as_str() && !limit.is_empty() =>
+            {
+                limit.clear();
+                continue;
+            }
             Err(failure) => {
                 retry.failed(failure, |text| eprintln!("tidings: {text}")).await?;
                 continue;
             }
         };
         retry.succeeded();
-        if page.events.is_empty() {
-            break;
+        if page.gap {
+            eprintln!("tidings: gap: events of {path} behind {after} are no longer kept");
         }
         for event in &page.events {
             let Placed { offset } = serde_json::from_str(event.get())?;
@@ -102,8 +116,11 @@ async fn pages(
                 return Ok(written);
             }
             writeln!(out, "{}", event.get().replace('\n', " "))?;
-            (after, written) = (offset, written + 1);
+            written += 1;
         }
+        if !page.more {
+            return Ok(written);
+        }
+        after = page.cursor;
     }
-    Ok(written)
 }

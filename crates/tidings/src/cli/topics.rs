@@ -18,8 +18,7 @@ pub struct Args {
 /// A topic as the server lists it.
 #[derive(Debug, Clone, Deserialize, serde::Serialize)]
 pub struct Listed {
-    #[serde(alias = "name")]
-    pub topic: String,
+    pub name: String,
     pub oldest: u64,
     pub tail: u64,
 }
@@ -31,11 +30,10 @@ struct Page {
 
 /// All topics that the token may read, in name order.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, anyhow::Error> {
-    const PAGE: usize = 1000;
     let mut all: Vec<Listed> = Vec::new();
     loop {
-        let after = all.last().map_or_else(String::new, |last| format!("&after={}", encode(&last.topic)));
-        let request = client.request(Method::GET, &format!("/v1/topics?limit={PAGE}{after}"))?;
+        let after = all.last().map_or_else(String::new, |last| format!("?after={}", encode(&last.name)));
+        let request = client.request(Method::GET, &format!("/v1/topics{after}"))?;
         let page: Page =
             client.json(request).await.map_err(|failure: Failure| anyhow::Error::new(failure))?;
         if page.topics.is_empty() {
@@ -56,11 +54,11 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         }
         return Ok(());
     }
-    let width = topics.iter().map(|t| t.topic.chars().count()).max().unwrap_or(0).max("TOPIC".len());
+    let width = topics.iter().map(|t| t.name.chars().count()).max().unwrap_or(0).max("TOPIC".len());
     writeln!(out, "{:width$}  {:>12}  {:>12}  {:>12}", "TOPIC", "EVENTS", "OLDEST", "TAIL")?;
-    for Listed { topic, oldest, tail } in &topics {
+    for Listed { name, oldest, tail } in &topics {
         let events = (tail + 1).saturating_sub(*oldest);
-        writeln!(out, "{topic:width$}  {events:>12}  {oldest:>12}  {tail:>12}")?;
+        writeln!(out, "{name:width$}  {events:>12}  {oldest:>12}  {tail:>12}")?;
     }
     Ok(())
 }

@@ -1,1 +1,12 @@
-fn main() {}
+//! The black box: the real `tidings` program, met only through its doors and its command line.
+
+mod bad_input;
+mod cli;
+mod crash;
+mod gate;
+mod harness;
+mod http;
+mod library;
+mod quickstart;
+mod shutdown;
+mod slow_reader;

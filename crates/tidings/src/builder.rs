@@ -41,6 +41,7 @@ pub struct Running {
     address: SocketAddr,
     secret: DataSecret,
     server: JoinHandle<()>,
+    drain: Duration,
 }
 
 impl Builder {
@@ -66,13 +67,13 @@ impl Builder {
         let keys = config.keys(&secret.secret)?;
         let embedded = Embedded::open_with(
             &config.data,
-            config.log,
+            config.log.into(),
             config.limits,
             Arc::clone(&clock),
             Duration::from_millis(config.retention.every_ms.max(1)),
         )
         .await?;
-        let services = embedded.services().clone();
+        let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
         let door = Door::new(embedded.tidings().clone(), Gate::new(keys, clock), config.http, services);
         let server = match Server::bind(door).await {
             Ok(server) => server,
@@ -81,9 +82,9 @@ impl Builder {
                 return Err(error.into());
             }
         };
-        let address = server.local_addr();
+        let address = server.address();
         let server = tokio::spawn(server.run());
-        Ok(Running { embedded, address, secret, server })
+        Ok(Running { embedded, address, secret, server, drain })
     }
 }
 
@@ -110,12 +111,12 @@ impl Running {
         }
     }
 
-    /// Fails readiness, ends streams, finishes requests, lets go of the data directory.
+    /// Takes no new connections, ends streams, finishes requests, lets go of the data directory.
     pub async fn shutdown(mut self) -> Result<(), tidings_log::Error> {
         self.embedded.services().stop().cancel();
         if !self.server.is_finished() {
             self.ended().await;
         }
-        self.embedded.close().await
+        self.embedded.close_within(self.drain).await
     }
 }

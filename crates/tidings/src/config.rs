@@ -8,9 +8,11 @@ mod layers;
 pub use layers::{Layers, Setting};
 
 use crate::secret::CHARS_MIN;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tidings_engine::auth::{KeyError, Keys, Secret};
+use tidings_log::embedded::Options;
+use tidings_log::memory::IdWindow;
 use tidings_model::Limits;
 
 /// Everything that can be set. The same words in `tidings.toml`, as `TIDINGS_SECTION_WORD`, and as flags.
@@ -25,7 +27,7 @@ pub struct Config {
     pub threads: usize,
     pub http: tidings_server::Config,
     pub limits: Limits,
-    pub log: tidings_log::embedded::Options,
+    pub log: Log,
     pub auth: Auth,
     pub retention: Retention,
 }
@@ -53,6 +55,67 @@ impl std::fmt::Debug for SharedSecret {
     }
 }
 
+/// Settings under `[log]`. Sizes are bytes, times milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A segment is closed once it is at least this long; at most 1 GiB.
+    pub segment_bytes: u32,
+    /// A larger commit is refused.
+    pub batch_bytes_max: usize,
+    /// Commits written with one sync take about this much together.
+    pub group_bytes_max: usize,
+    /// Accepted but unwritten commits; further ones wait for room.
+    pub queue_bytes_max: usize,
+    /// What the index has yet to take in; the writer waits before it passes this.
+    pub unapplied_bytes_max: usize,
+    /// Blocks of segments that readers share.
+    pub block_cache_bytes: usize,
+    /// How long client-given ids are remembered for each topic, and how many events may follow.
+    pub ids_age_ms: i64,
+    pub ids_events: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let Options {
+            segment_bytes,
+            batch_bytes_max,
+            group_bytes_max,
+            queue_bytes_max,
+            unapplied_bytes_max,
+            block_cache_bytes,
+            ids,
+            ..
+        } = Options::default();
+        Self {
+            segment_bytes,
+            batch_bytes_max,
+            group_bytes_max,
+            queue_bytes_max,
+            unapplied_bytes_max,
+            block_cache_bytes,
+            ids_age_ms: ids.age_ms,
+            ids_events: ids.events,
+        }
+    }
+}
+
+impl From<Log> for Options {
+    fn from(log: Log) -> Self {
+        Self {
+            segment_bytes: log.segment_bytes,
+            batch_bytes_max: log.batch_bytes_max,
+            group_bytes_max: log.group_bytes_max,
+            queue_bytes_max: log.queue_bytes_max,
+            unapplied_bytes_max: log.unapplied_bytes_max,
+            block_cache_bytes: log.block_cache_bytes,
+            ids: IdWindow { age_ms: log.ids_age_ms, events: log.ids_events },
+            ..Self::default()
+        }
+    }
+}
+
 /// Settings under `[retention]`. What is kept is set for each topic.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -75,7 +138,7 @@ impl Default for Config {
             threads: 0,
             http: Default::default(),
             limits: Limits::default(),
-            log: Default::default(),
+            log: Log::default(),
             auth: Auth::default(),
             retention: Retention::default(),
         }

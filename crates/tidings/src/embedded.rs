@@ -61,8 +61,13 @@ impl Embedded {
 
     /// Ends the background tasks and lets go of the directory. What was acknowledged is durable in any case.
     pub async fn close(self) -> Result<(), Error> {
-        if !self.services.drain(DRAIN).await {
-            tracing::warn!("some tasks did not end in time");
+        self.close_within(DRAIN).await
+    }
+
+    /// As [`Embedded::close`], and tasks may take until `limit` to end.
+    pub async fn close_within(self, limit: Duration) -> Result<(), Error> {
+        if !self.services.drain(limit).await {
+            tracing::warn!("some connections or tasks did not end in time");
         }
         self.tidings.log().close().await
     }

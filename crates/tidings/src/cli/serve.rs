@@ -86,6 +86,8 @@ pub fn run(args: Args, context: Context) -> Result<()> {
 async fn serve(config: Config, port_file: Option<PathBuf>) -> Result<()> {
     // Asked for first: a signal during the start is not lost.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // By default this signal kills. Certificates are read anew whenever their files change, asked or not.
+    let _hangup = signal(SignalKind::hangup())?;
     let (dir, scheme) =
         (config.data.display().to_string(), if config.http.tls.is_some() { "https" } else { "http" });
     let mut running = Builder::new(config).start().await.map_err(explain)?;

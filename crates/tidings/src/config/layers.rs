@@ -10,6 +10,8 @@ use toml::{Table, Value};
 enum Kind {
     Text,
     Number,
+    /// `true` or `false`.
+    Truth,
     /// Separated by commas in a variable, repeated as a flag.
     List,
 }
@@ -24,6 +26,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("http.tls.cert", Kind::Text),
     ("http.tls.key", Kind::Text),
     ("http.cookie", Kind::Text),
+    ("http.metrics_public", Kind::Truth),
     ("http.ping_ms", Kind::Number),
     ("http.heartbeat_ms", Kind::Number),
     ("http.drain_ms", Kind::Number),
@@ -45,6 +48,14 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("limits.read_batch_events", Kind::Number),
     ("limits.read_batch_bytes", Kind::Number),
     ("limits.reads_at_once", Kind::Number),
+    ("log.segment_bytes", Kind::Number),
+    ("log.batch_bytes_max", Kind::Number),
+    ("log.group_bytes_max", Kind::Number),
+    ("log.queue_bytes_max", Kind::Number),
+    ("log.unapplied_bytes_max", Kind::Number),
+    ("log.block_cache_bytes", Kind::Number),
+    ("log.ids_age_ms", Kind::Number),
+    ("log.ids_events", Kind::Number),
     ("auth.secrets", Kind::List),
     ("auth.pem", Kind::List),
     ("auth.jwks", Kind::List),
@@ -130,7 +141,7 @@ impl Layers {
                 Kind::List => {
                     value.split(',').map(str::trim).filter(|v| !v.is_empty()).map(String::from).collect()
                 }
-                Kind::Text | Kind::Number => vec![value.to_owned()],
+                Kind::Text | Kind::Number | Kind::Truth => vec![value.to_owned()],
             };
             settings.push(Setting { said_by: name.to_owned(), place, values });
         }
@@ -213,6 +224,7 @@ fn value(place: &str, setting: &Setting) -> Result<Value, String> {
     let text = setting.values.first().map_or("", String::as_str);
     match SETTINGS.iter().find(|(own, _)| *own == place).map(|(_, kind)| kind) {
         Some(Kind::Number) => text.parse().map(Value::Integer).map_err(|_| "not a number".into()),
+        Some(Kind::Truth) => text.parse().map(Value::Boolean).map_err(|_| "neither true nor false".into()),
         Some(Kind::List) => Ok(Value::Array(setting.values.iter().cloned().map(Value::String).collect())),
         Some(Kind::Text) => Ok(Value::String(text.to_owned())),
         None => Err(format!("no setting is called {place}")),
@@ -313,6 +325,7 @@ mod tests {
         let mut full = Table::new();
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
+        full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {
                 let place = format!("{section}.{word}");
@@ -324,6 +337,7 @@ mod tests {
                 ("http.listen", _) => "127.0.0.1:1",
                 ("auth.secrets", _) => "01234567890123456789012345678901",
                 (_, Kind::Number) => "1",
+                (_, Kind::Truth) => "true",
                 _ => "x",
             };
             let mut env = vec![(variable(place), value)];

@@ -69,7 +69,7 @@ async fn queries_paths_and_methods_are_refused_by_name() {
         ("/v1/topics/t/events?limit=0", "parameter_invalid"),
         ("/v1/topics/t/events?limit=x", "parameter_invalid"),
         ("/v1/topics/t/events?colour=red", "parameter_invalid"),
-        ("/v1/topics/t/events?after=-1", "parameter_invalid"),
+        ("/v1/topics/t/events?after=-1", "cursor_invalid"),
         ("/v1/topics/t/events?name=*a", "filter_invalid"),
         ("/v1/topics/%ff/events", "topic_invalid"),
         ("/v2/everything", "not_found"),

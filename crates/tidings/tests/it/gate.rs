@@ -1,7 +1,8 @@
 //! Who may do what, by which token, for how long.
 
 use crate::harness::{Server, Sse, Ws, code, now_s};
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use base64::Engine as _;
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
 use reqwest::Method;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 struct Issuer {
     algorithm: Algorithm,
     public_pem: String,
+    public_raw: Vec<u8>,
     key: EncodingKey,
 }
 
@@ -26,7 +28,12 @@ fn issuers() -> Vec<Issuer> {
             Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
             _ => EncodingKey::from_ed_pem(pem.as_bytes()),
         };
-        Issuer { algorithm, public_pem: pair.public_key_pem(), key: key.unwrap() }
+        Issuer {
+            algorithm,
+            public_pem: pair.public_key_pem(),
+            public_raw: pair.public_key_raw().to_vec(),
+            key: key.unwrap(),
+        }
     };
     vec![key(Algorithm::RS256, &rsa), key(Algorithm::ES256, &ec), key(Algorithm::EdDSA, &ed)]
 }
@@ -66,13 +73,19 @@ async fn public_keys_in_pem_files_verify_and_never_make_an_admin() {
 async fn a_jwk_set_verifies_by_key_id() {
     let (dir, issuers) = (tempfile::tempdir().unwrap(), issuers());
     let jwk = |(n, issuer): (usize, &Issuer)| {
-        let mut jwk = Jwk::from_encoding_key(&issuer.key, issuer.algorithm).unwrap();
-        jwk.common.key_id = Some(format!("key-{n}"));
+        let mut jwk = match issuer.algorithm {
+            Algorithm::EdDSA => {
+                let x = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&issuer.public_raw);
+                json!({"kty": "OKP", "crv": "Ed25519", "x": x})
+            }
+            other => serde_json::to_value(Jwk::from_encoding_key(&issuer.key, other).unwrap()).unwrap(),
+        };
+        jwk["kid"] = format!("key-{n}").into();
         jwk
     };
-    let set = JwkSet { keys: issuers.iter().enumerate().map(jwk).collect() };
+    let set = json!({"keys": issuers.iter().enumerate().map(jwk).collect::<Vec<_>>()});
     let path = dir.path().join("jwks.json");
-    std::fs::write(&path, serde_json::to_string(&set).unwrap()).unwrap();
+    std::fs::write(&path, set.to_string()).unwrap();
     let server = Server::start_with(&["--jwks", path.to_str().unwrap()]).await;
     let claims = json!({"topics": ["t"], "exp": now_s() + 60});
     for (n, issuer) in issuers.iter().enumerate() {

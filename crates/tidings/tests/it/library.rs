@@ -6,5 +6,5 @@ mod embedded;
 
 #[tokio::test]
 async fn the_embedding_example_runs() {
-    embedded::run().await.unwrap();
+    crate::harness::soon("the example", embedded::run()).await.unwrap();
 }

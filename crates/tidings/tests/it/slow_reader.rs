@@ -100,8 +100,8 @@ async fn measure(server: &Server, count: usize, after_each: impl FnMut()) -> Dur
 
 /// SSE streams that the metrics say are open.
 fn open_streams(metrics: &str) -> u64 {
-    let open = metrics.lines().filter(|l| !l.starts_with('#') && l.contains("sse") && l.contains("open"));
-    open.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+    let open = metrics.lines().find_map(|line| line.strip_prefix("tidings_streams{kind=\"sse\"} "));
+    open.map_or(0, |n| n.parse().expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,8 @@
 //! A client that never reads delays nobody, costs bounded memory, and loses nothing (I11).
 
-use crate::harness::{PATIENCE, Server, Sse};
+use crate::harness::{Server, Sse, soon, until};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
@@ -16,42 +17,55 @@ fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
 }
 
-/// Publishes `count` events in batches, each acknowledged before the next; the last one says so.
-async fn publish(server: &Server, count: usize, mut after_each: impl FnMut()) {
-    for n in 0..count / BATCH {
-        let is_last = n + 1 == count / BATCH;
+/// What the readers have seen.
+struct Seen {
+    /// How late each part came, in microseconds.
+    delays: Mutex<Vec<u64>>,
+    /// The newest batch that each reader has got.
+    newest: [AtomicU64; READERS],
+}
+
+/// Publishes `count` events in batches, each when all readers have got the batch before: as fast as the machine
+/// delivers, without piling up what nobody has delayed.
+async fn publish(server: &Server, count: usize, seen: &Seen, mut after_each: impl FnMut()) {
+    let batches = (count / BATCH) as u64;
+    for batch in 1..=batches {
         let at = now_us();
-        let event = |i| json!({"at": at, "pad": "x".repeat(80), "end": is_last && i + 1 == BATCH});
-        server.publish("t", &(0..BATCH).map(event).collect::<Vec<_>>()).await;
+        let event = json!({"pad": "x".repeat(80), "at": at, "batch": batch, "end": batch == batches});
+        server.publish("t", &vec![event; BATCH]).await;
         after_each();
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        soon("the readers to get on", async {
+            while seen.newest.iter().any(|n| n.load(Ordering::Relaxed) < batch) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 }
 
-/// Reads to the event that says it is the last; gives how late each part came, in microseconds. It looks at
-/// the newest event of each part only, so that a hundred readers do not slow the machine down themselves.
-fn watch(server: &Server, delays: Arc<Mutex<Vec<u64>>>) -> JoinHandle<()> {
+/// Reads to the event that says it is the last. It looks at the newest event of each part only, so that a
+/// hundred readers do not slow the machine down themselves.
+fn watch(server: &Server, seen: Arc<Seen>, n: usize) -> JoinHandle<()> {
     let request = server.http.get(server.url(PATH)).bearer_auth(&server.admin);
     let request = request.header("accept", "text/event-stream");
     tokio::spawn(async move {
         let mut response = request.send().await.expect("an answer");
         let mut kept = Vec::new();
         loop {
-            let chunk = tokio::time::timeout(PATIENCE, response.chunk()).await.expect("it goes on");
+            let chunk = soon("more events", response.chunk()).await;
             kept.extend_from_slice(&chunk.expect("it goes on").expect("it goes on"));
-            let find = |what: &[u8]| kept.windows(what.len()).rposition(|w| w == what);
-            let Some(newest) = find(b"\"at\":") else { continue };
-            let digits: Vec<u8> = kept[newest + 5..].iter().copied().take_while(u8::is_ascii_digit).collect();
-            let is_over = find(b"\"end\":true").is_some();
-            if let Ok(at) = String::from_utf8(digits).unwrap().parse::<u64>() {
-                delays.lock().unwrap().push(now_us().saturating_sub(at));
-            }
-            if is_over {
+            // An event may be cut between two parts.
+            kept.drain(..kept.len().saturating_sub(800));
+            let Some(newest) = kept.windows(5).rposition(|w| w == b"\"at\":") else { continue };
+            let text = String::from_utf8_lossy(&kept[newest + 5..]).into_owned();
+            let Some((at, rest)) = text.split_once(",\"batch\":") else { continue };
+            let Some((batch, rest)) = rest.split_once(",\"end\":") else { continue };
+            let at: u64 = at.parse().expect("microseconds");
+            seen.delays.lock().unwrap().push(now_us().saturating_sub(at));
+            seen.newest[n].store(batch.parse().expect("a number"), Ordering::Relaxed);
+            if rest.starts_with("true") {
                 return;
             }
-            // An event may be cut between two parts.
-            let rest = kept.len().saturating_sub(400);
-            kept.drain(..rest);
         }
     })
 }
@@ -83,19 +97,18 @@ fn p99(delays: &Mutex<Vec<u64>>) -> Duration {
 
 /// The delay of a hundred readers while `count` events flow.
 async fn measure(server: &Server, count: usize, after_each: impl FnMut()) -> Duration {
-    let delays = Arc::new(Mutex::new(Vec::new()));
-    let readers: Vec<_> = (0..READERS).map(|_| watch(server, Arc::clone(&delays))).collect();
+    let seen = Arc::new(Seen { delays: Mutex::default(), newest: [const { AtomicU64::new(0) }; READERS] });
+    let open = || async { open_streams(&server.get("/metrics").await.text().await.unwrap()) };
+    let before = open().await;
+    let readers: Vec<_> = (0..READERS).map(|n| watch(server, Arc::clone(&seen), n)).collect();
     // All of them are there once the server counts them.
-    crate::harness::until("the readers to be connected", || async {
-        let metrics = server.get("/metrics").await.text().await.unwrap();
-        open_streams(&metrics) >= READERS as u64
-    })
-    .await;
-    publish(server, count, after_each).await;
+    until("the readers to be connected", || async { open().await >= before + READERS as u64 }).await;
+    publish(server, count, &seen, after_each).await;
     for reader in readers {
-        tokio::time::timeout(PATIENCE, reader).await.expect("everything arrives").unwrap();
+        soon("everything to arrive", reader).await.unwrap();
     }
-    p99(&delays)
+    until("the readers to be gone", || async { open().await <= before }).await;
+    p99(&seen.delays)
 }
 
 /// SSE streams that the metrics say are open.

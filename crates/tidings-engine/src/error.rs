@@ -10,7 +10,7 @@ pub enum Error {
     MayNotSubscribe(Topic),
     #[error("only an admin may do this")]
     AdminOnly,
-    #[error("only the owner or an admin may cancel this event")]
+    #[error("only the owner or an admin may see or cancel this event")]
     NotOwner,
     #[error("topic {0} belongs to the system")]
     SystemTopic(TopicName),
@@ -22,7 +22,7 @@ pub enum Error {
     TopicsTooMany { found: usize, max: usize },
     #[error("event {index}: {source}")]
     Event { index: usize, source: EventError },
-    #[error("event {index} has {bytes} bytes of data and context, at most {max} are allowed")]
+    #[error("event {index} has {bytes} bytes of data, context and attributes, at most {max} are allowed")]
     EventTooLarge { index: usize, bytes: usize, max: usize },
     #[error("{found} events in one call, at most {max} are allowed")]
     BatchTooLarge { found: usize, max: usize },

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use tidings_model::{Event, Offset, Topic};
 
@@ -75,6 +75,8 @@ pub struct Feed {
     topic: Topic,
     pub(crate) shared: Arc<Shared>,
     ring: Mutex<Ring>,
+    /// Counted by the hub.
+    pub(crate) readers: AtomicUsize,
     listeners: Mutex<Vec<(Arc<dyn Listener>, usize)>>,
 }
 
@@ -100,7 +102,13 @@ pub(crate) enum Fetched {
 impl Feed {
     pub(crate) fn new(topic: Topic, shared: Arc<Shared>, events_max: usize, bytes_max: usize) -> Self {
         let ring = Ring { floor: None, entries: VecDeque::new(), bytes: 0, events_max, bytes_max };
-        Self { topic, shared, ring: Mutex::new(ring), listeners: Mutex::default() }
+        Self {
+            topic,
+            shared,
+            ring: Mutex::new(ring),
+            readers: AtomicUsize::new(0),
+            listeners: Mutex::default(),
+        }
     }
 
     pub fn topic(&self) -> &Topic {
@@ -141,7 +149,8 @@ impl Feed {
         let mut ring = self.ring.lock().expect("no panic while holding the lock");
         ring.bytes += entry.event.weight();
         ring.entries.push_back(entry);
-        while ring.entries.len() > ring.events_max || (ring.bytes > ring.bytes_max && ring.entries.len() > 1) {
+        while ring.entries.len() > ring.events_max || (ring.bytes > ring.bytes_max && ring.entries.len() > 1)
+        {
             let gone = ring.entries.pop_front().expect("not empty");
             ring.bytes -= gone.event.weight();
             ring.floor = Some(gone.event.offset());

@@ -7,6 +7,7 @@
 
 use crate::feed::{Entry, Feed, Shared};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 use tidings_log::Observer;
 use tidings_model::{Event, Key, Limits, Offset, Topic, TopicName};
@@ -54,9 +55,9 @@ impl Hub {
     /// The feed of `topic`, which from now on takes in every new event of that address.
     pub(crate) fn join(&self, topic: &Topic) -> Arc<Feed> {
         let mut channels = self.channels.write().expect("no panic while holding the lock");
-        let channel = channels.entry(topic.name.clone()).or_insert_with(|| {
-            Arc::new(Channel { shared: Arc::default(), feeds: Mutex::default() })
-        });
+        let channel = channels
+            .entry(topic.name.clone())
+            .or_insert_with(|| Arc::new(Channel { shared: Arc::default(), feeds: Mutex::default() }));
         let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");
         let last = feeds.last;
         let make = || {
@@ -65,24 +66,27 @@ impl Hub {
             last.into_iter().for_each(|floor| feed.start(floor));
             Arc::new(feed)
         };
-        match &topic.key {
+        let feed = match &topic.key {
             None => Arc::clone(feeds.whole.get_or_insert_with(make)),
             Some(key) => Arc::clone(feeds.keys.entry(key.clone()).or_insert_with(make)),
-        }
+        };
+        feed.readers.fetch_add(1, Ordering::Relaxed);
+        feed
     }
 
     /// Gives a feed back; when its last reader leaves, its memory goes.
-    pub(crate) fn leave(&self, feed: Arc<Feed>) {
-        let topic = feed.topic().clone();
+    pub(crate) fn leave(&self, feed: &Feed) {
+        let topic = feed.topic();
         let mut channels = self.channels.write().expect("no panic while holding the lock");
+        // Readers come and go only under the lock above.
+        if feed.readers.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
         let Some(channel) = channels.get(&topic.name) else { return };
         let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");
-        drop(feed);
-        let is_last = |f: &Arc<Feed>| Arc::strong_count(f) == 1;
         match &topic.key {
-            None if feeds.whole.as_ref().is_some_and(is_last) => feeds.whole = None,
-            Some(key) if feeds.keys.get(key).is_some_and(is_last) => drop(feeds.keys.remove(key)),
-            _ => {}
+            None => feeds.whole = None,
+            Some(key) => drop(feeds.keys.remove(key)),
         }
         if feeds.whole.is_none() && feeds.keys.is_empty() {
             drop(feeds);

@@ -5,7 +5,9 @@
 
 use crate::{Error, Tidings};
 use tidings_log::{Append, Batch, Due};
-use tidings_model::{Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, Uuid};
+use tidings_model::{
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, Uuid,
+};
 
 /// What became of one event, in the order of the call.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,14 +70,11 @@ impl Tidings {
         let mut batch = Batch::default();
         let mut receipts = Vec::with_capacity(events.len());
         for (index, event) in events.into_iter().enumerate() {
-            self.check(who, &event, index, receipts.last())?;
+            self.check(who, &event, index, receipts.last().map(|p: &Published| &p.topic))?;
             let id = event.id.unwrap_or_else(Uuid::now_v7);
             let record = RecordWriter::encode(&event, id);
             let fate = match event.available_at {
                 Some(at) if at > now => {
-                    if at.as_millis() - now.as_millis() > limits.schedule_ahead_ms as i64 {
-                        return Err(Error::ScheduleTooFar { index });
-                    }
                     let owner = who.id.as_deref().map(str::to_owned);
                     batch.due_put.push(Due { id, at, topic: event.topic.name.clone(), owner, record });
                     Fate::Scheduled { available_at: at }
@@ -107,12 +106,18 @@ impl Tidings {
         Ok(Receipt { events: receipts })
     }
 
-    fn check(
+    /// Whether [`Tidings::publish`] would take `event` as the one at `index` of its call, as far as that can
+    /// be said without asking the log to store it. For doors that hand over a long stream in parts and must
+    /// know which event is at fault. `previous` is the address of the event before it, which has passed.
+    ///
+    /// # Errors
+    /// As `publish`.
+    pub fn check(
         &self,
         who: &Principal,
         event: &NewEvent,
         index: usize,
-        previous: Option<&Published>,
+        previous: Option<&Topic>,
     ) -> Result<(), Error> {
         event.check().map_err(|source| Error::Event { index, source })?;
         let max = self.limits().event_bytes;
@@ -120,7 +125,13 @@ impl Tidings {
         if bytes > max {
             return Err(Error::EventTooLarge { index, bytes, max });
         }
-        if previous.is_some_and(|p| p.topic == event.topic) {
+        if let Some(at) = event.available_at {
+            let ahead = at.as_millis().saturating_sub(self.clock().now().as_millis());
+            if ahead > i64::try_from(self.limits().schedule_ahead_ms).unwrap_or(i64::MAX) {
+                return Err(Error::ScheduleTooFar { index });
+            }
+        }
+        if previous == Some(&event.topic) {
             return Ok(()); // The same address as the event before, which has passed.
         }
         if event.topic.name.is_system() {

@@ -36,7 +36,10 @@ struct StateWalk {
 
 /// What a leg offers next.
 pub(crate) enum Offer {
-    Entries { entries: Vec<Arc<Entry>>, in_state: bool },
+    Entries {
+        entries: Vec<Arc<Entry>>,
+        in_state: bool,
+    },
     Gap(Gap),
     /// State is through.
     Live,
@@ -238,6 +241,10 @@ impl Leg {
         {
             self.log_tail = self.log_tail.max(bounds.tail);
         }
+    }
+
+    pub fn is_behind(&self) -> bool {
+        self.state.is_some() || self.cursor < self.log_tail
     }
 
     /// Whether this leg delivers `event`, its own cursor and other legs aside (I6).

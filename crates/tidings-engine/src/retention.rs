@@ -4,8 +4,8 @@ use crate::{Error, Services, Tidings};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use tidings_log::{Batch, RegistryChange, Trim};
-use tidings_model::{Offset, Principal, TopicName};
+use tidings_log::{Batch, Bounds, RegistryChange, Trim};
+use tidings_model::{Offset, Principal, Topic, TopicName};
 
 const KIND: &str = "topic";
 
@@ -59,6 +59,25 @@ impl Tidings {
             None => Ok(TopicSettings::default()),
             Some(bytes) => parse(&bytes),
         }
+    }
+
+    /// A topic's bounds, `None` before its first event, and its settings.
+    ///
+    /// # Errors
+    /// Without a grant that concerns the topic; when there is neither an event nor a setting.
+    pub async fn topic(
+        &self,
+        who: &Principal,
+        name: &TopicName,
+    ) -> Result<(Option<Bounds>, TopicSettings), Error> {
+        if !who.is_admin && !who.subscribe.touch(name) {
+            return Err(Error::MayNotSubscribe(Topic::whole(name.clone())));
+        }
+        let (bounds, settings) = (self.log().bounds(name), self.topic_settings(name).await?);
+        if bounds.is_none() && settings == TopicSettings::default() {
+            return Err(Error::TopicUnknown(name.clone()));
+        }
+        Ok((bounds, settings))
     }
 
     /// Sets retention for a topic, also for one that does not exist yet. Applied within a minute.

@@ -70,15 +70,21 @@ impl Tidings {
         Ok(all)
     }
 
+    /// One scheduled event.
+    ///
+    /// # Errors
+    /// If there is none with this id (any more), or `who` neither scheduled it nor is an admin.
+    pub async fn scheduled_by_id(&self, who: &Principal, id: Uuid) -> Result<Due, Error> {
+        let due = self.log().due_by_id(id).await?.ok_or(Error::ScheduledUnknown(id))?;
+        if may_manage(who, &due) { Ok(due) } else { Err(Error::NotOwner) }
+    }
+
     /// Takes a scheduled event out before its time.
     ///
     /// # Errors
     /// If there is none with this id (any more), or `who` neither scheduled it nor is an admin.
     pub async fn cancel(&self, who: &Principal, id: Uuid) -> Result<Due, Error> {
-        let due = self.log().due_by_id(id).await?.ok_or(Error::ScheduledUnknown(id))?;
-        if !may_manage(who, &due) {
-            return Err(Error::NotOwner);
-        }
+        let due = self.scheduled_by_id(who, id).await?;
         match self.log().commit(Batch { due_take: vec![id], ..Batch::default() }).await {
             Ok(_) => Ok(due),
             Err(LogError::DueUnknown(id)) => Err(Error::ScheduledUnknown(id)),

@@ -105,7 +105,19 @@ impl Subscription {
         reads: Arc<Semaphore>,
     ) -> Self {
         let bell = Arc::new(Bell(Notify::new()));
-        Self { log, hub, who, legs: Vec::new(), turn: 0, behind: 0, max, reads, bell, is_listening: false, said: 0 }
+        Self {
+            log,
+            hub,
+            who,
+            legs: Vec::new(),
+            turn: 0,
+            behind: 0,
+            max,
+            reads,
+            bell,
+            is_listening: false,
+            said: 0,
+        }
     }
 
     /// Adds an address, or starts it anew from another position. Order among addresses is not promised.
@@ -146,7 +158,7 @@ impl Subscription {
         if self.is_listening {
             leg.feed.unlisten(&self.listener());
         }
-        self.hub.leave(leg.feed);
+        self.hub.leave(&leg.feed);
         self.turn = 0;
     }
 
@@ -202,7 +214,7 @@ impl Subscription {
             match self.step() {
                 Step::Item(item) => return Ok(item),
                 Step::Behind => {
-                    if let Some(item) = self.fetch().await? {
+                    if let Some(item) = self.next_read().await? {
                         return Ok(item);
                     }
                 }
@@ -212,8 +224,9 @@ impl Subscription {
         }
     }
 
-    /// Reads the log for the leg that [`Subscription::step`] found behind.
-    async fn fetch(&mut self) -> Result<Option<Item>, Error> {
+    /// Reads the log for the address that [`Subscription::step`] found [`Step::Behind`]; `None` if
+    /// nothing of what was read passes. Cancel safe.
+    pub async fn next_read(&mut self) -> Result<Option<Item>, Error> {
         let i = self.behind;
         let permit = self.reads.acquire().await.map_err(|_| Error::Draining)?;
         let offer = self.legs[i].fetch(&*self.log, self.max).await?;
@@ -259,8 +272,17 @@ impl Subscription {
     /// The cursor after `offset` of leg `leg`; the other addresses stand where they stand.
     pub fn cursor_at(&self, leg: usize, offset: Offset, in_state: bool) -> Cursor {
         leg::cursor(self.legs.iter().enumerate().map(|(i, own)| {
-            if i == leg { own.position(offset, in_state) } else { own.position(own.cursor, own.is_in_state()) }
+            if i == leg {
+                own.position(offset, in_state)
+            } else {
+                own.position(own.cursor, own.is_in_state())
+            }
         }))
+    }
+
+    /// The cursor of leg `leg` alone after `offset`.
+    pub fn leg_cursor_at(&self, leg: usize, offset: Offset, in_state: bool) -> Cursor {
+        leg::cursor(std::iter::once(self.legs[leg].position(offset, in_state)))
     }
 
     /// The cursor after everything handed out.
@@ -284,6 +306,11 @@ impl Subscription {
         }
         self.said = sum;
         Some(self.cursor())
+    }
+
+    /// Whether the log is known to hold more than the rings do.
+    pub fn is_behind(&self) -> bool {
+        self.legs.iter().any(Leg::is_behind)
     }
 
     fn sum(&self) -> u64 {
@@ -320,7 +347,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.unlisten();
         for leg in self.legs.drain(..) {
-            self.hub.leave(leg.feed);
+            self.hub.leave(&leg.feed);
         }
     }
 }
@@ -344,7 +371,7 @@ impl Joined<'_> {
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
         if let Some(feed) = self.feed.take() {
-            self.hub.leave(feed);
+            self.hub.leave(&feed);
         }
     }
 }

@@ -125,6 +125,33 @@ impl Tidings {
         Ok(Page { events: read.into_iter().filter(passes).collect(), after, bounds, is_gap })
     }
 
+    /// The offset after which `from` begins in `topic`, and whether that is a gap: the asked position belongs
+    /// to another epoch or is gone. [`From::State`] begins before everything.
+    pub async fn offset_of(
+        &self,
+        who: &Principal,
+        topic: &Topic,
+        from: &From,
+    ) -> Result<(Offset, bool), Error> {
+        let bounds = self.readable(who, topic)?;
+        let before_oldest = Offset(bounds.oldest.0 - 1);
+        Ok(match from {
+            From::Latest => (bounds.tail, false),
+            From::Earliest => (before_oldest, false),
+            From::State => (Offset::ZERO, false),
+            From::Time(at) => (self.log().at_time(&topic.name, *at).await?, false),
+            From::Cursor(cursor) => match cursor.position(&topic.name) {
+                None => (bounds.tail, false),
+                Some(asked) if asked.epoch != bounds.epoch || asked.offset > bounds.tail => {
+                    (if asked.in_state { Offset::ZERO } else { before_oldest }, true)
+                }
+                // A position within State may lie before the oldest: State outlives retention.
+                Some(asked) if asked.in_state => (asked.offset, false),
+                Some(asked) => (asked.offset, asked.offset < before_oldest),
+            },
+        })
+    }
+
     /// The newest event of each key, in offset order, from those after `after`; pages like [`Tidings::read`].
     /// `after` of the page has reached `bounds.tail` when State is through.
     pub async fn state(
@@ -176,10 +203,7 @@ impl Tidings {
 
     /// A subscription without addresses yet; [`Subscription::add`] gives it some.
     pub fn subscription(&self, who: Arc<Principal>) -> Subscription {
-        let max = ReadMax {
-            events: self.limits().read_batch_events,
-            bytes: self.limits().read_batch_bytes,
-        };
+        let max = ReadMax { events: self.limits().read_batch_events, bytes: self.limits().read_batch_bytes };
         let (log, hub) = (Arc::clone(&self.0.log), Arc::clone(&self.0.hub));
         Subscription::new(log, hub, who, max, Arc::clone(&self.0.reads))
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Topics that may exist.
     pub topics: usize,
-    /// Largest `data` plus `context` of one event.
+    /// Largest `data`, `context` and attributes of one event together.
     pub event_bytes: usize,
     /// Largest body of one publish that is taken as a whole (one event or an array).
     pub body_bytes: usize,
@@ -51,7 +51,7 @@ impl Default for Limits {
             page_events_default: 100,
             connections: 100_000,
             frame_bytes: 1 << 20,
-            write_timeout_ms: 20_000,
+            write_timeout_ms: 60_000,
             read_timeout_ms: 30_000,
             ring_events: 1024,
             ring_bytes: 4 << 20,

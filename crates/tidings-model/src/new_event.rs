@@ -44,6 +44,16 @@ pub struct Attributes {
     pub verified: Option<bool>,
 }
 
+impl Attributes {
+    /// Bytes of their values.
+    fn bytes(&self) -> usize {
+        let Self { group_key, reference_key, trace_key, anonymous_key, data_schema, prev_id, verified: _ } =
+            self;
+        let texts = [group_key, reference_key, trace_key, anonymous_key, data_schema, prev_id];
+        texts.into_iter().flatten().map(|text| text.len()).sum()
+    }
+}
+
 /// Why something is no event. [`EventError::code`] is the stable word for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
@@ -70,6 +80,8 @@ pub enum EventError {
 }
 
 impl EventError {
+    const TEXT_MAX: usize = 300;
+
     pub fn code(&self) -> Code {
         match self {
             Self::Json(_) => Code::JsonInvalid,
@@ -82,7 +94,12 @@ impl EventError {
 
     /// Sorts a parser's complaint by what the sender can do about it.
     pub fn from_json(error: &serde_json::Error) -> Self {
-        let text = error.to_string();
+        // The parser repeats what it did not expect, however long; an answer does not.
+        let mut text = error.to_string();
+        if text.len() > Self::TEXT_MAX {
+            text.truncate(text.floor_char_boundary(Self::TEXT_MAX));
+            text.push_str("...");
+        }
         match error.classify() {
             serde_json::error::Category::Data if text.starts_with("unknown field") => {
                 Self::FieldUnknown(text)
@@ -223,7 +240,8 @@ impl NewEvent {
 
     /// Bytes that count against the limit for one event.
     pub fn payload_bytes(&self) -> usize {
-        self.data.as_ref().map_or(0, Bytes::len) + self.context.as_ref().map_or(0, Bytes::len)
+        let json = [&self.data, &self.context].into_iter().flatten().map(Bytes::len).sum::<usize>();
+        json + self.attributes.bytes()
     }
 }
 
@@ -292,6 +310,20 @@ mod tests {
         }
         let latin1 = NewEvent::parse(b"{\"name\":\"\xe9\"}", &Topic::parse("t").unwrap());
         assert_eq!(latin1.unwrap_err().code(), Code::Utf8Invalid);
+    }
+
+    #[test]
+    fn attributes_count_against_the_limit_of_an_event() {
+        let event = parse(r#"{"data":123,"context":{},"group_key":"ab","data_schema":"cde"}"#).unwrap();
+        assert_eq!(event.payload_bytes(), 10);
+    }
+
+    #[test]
+    fn a_refusal_is_short_however_long_the_mistake() {
+        let long = "é".repeat(5000);
+        for json in [format!("{{\"{long}\":1}}"), format!("\"{long}\"")] {
+            assert!(parse(&json).unwrap_err().to_string().len() < 400);
+        }
     }
 
     #[test]

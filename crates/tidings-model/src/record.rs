@@ -97,6 +97,12 @@ impl Record {
             return Err(RecordError("trailing bytes"));
         }
         let record = Self { bytes, ends, start };
+        for (flag, part) in [(CONTEXT, Part::Context), (ATTRIBUTES, Part::Attributes)] {
+            let json = record.slice(part);
+            if flags & flag != 0 && !(json.len() >= 2 && json.starts_with(b"{") && json.ends_with(b"}")) {
+                return Err(RecordError("context and attributes are JSON objects"));
+            }
+        }
         let text = std::str::from_utf8(&record.bytes[start as usize..ends[3] as usize]);
         let is_text = text.is_ok_and(|all| {
             let cut = |part| all.is_char_boundary((record.range(part).end) - start as usize);
@@ -358,5 +364,12 @@ mod tests {
                 let _ = (record.context(), record.attributes(), record.occurred_at(), record.available_at());
             }
         }
+    }
+
+    #[test]
+    fn attributes_that_are_no_object_are_refused() {
+        let mut bytes = vec![0u8; HEAD + 4];
+        bytes[24] = ATTRIBUTES as u8;
+        assert!(Record::parse(bytes.into()).is_err());
     }
 }

@@ -16,6 +16,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The cookie that an EventSource may carry its token in, on GET streams from an allowed origin.
     pub cookie: String,
+    /// Whether `/metrics` is shown without an admin's token.
+    pub metrics_public: bool,
     /// Silence after which a stream is sent a comment or a ping.
     pub ping_ms: u64,
     /// How long after only filtered-out events have passed the cursor is sent alone.
@@ -41,6 +43,7 @@ impl Default for Config {
             origins: Vec::new(),
             tls: None,
             cookie: "tidings_token".into(),
+            metrics_public: false,
             ping_ms: 30_000,
             heartbeat_ms: 15_000,
             drain_ms: 10_000,

@@ -4,14 +4,17 @@
 //! events. Never: reads the environment, installs a subscriber for logs, or exits.
 
 mod config;
+mod conn;
 mod door;
 mod fan;
 mod gate;
+mod handover;
 mod http;
 mod listen;
 mod metrics;
 mod refusal;
 mod sse;
+mod stream;
 mod tls;
 mod wire;
 mod ws;

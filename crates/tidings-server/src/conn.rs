@@ -1,0 +1,289 @@
+//! A socket taken away from the HTTP library: what is left of a stream's connection.
+//!
+//! Owns: the socket, and who steps its subscription at the moment: the connection's own task, or the fan.
+//! Never: both at once; every write happens under that right.
+
+use bytes::{Buf, Bytes};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+use tidings_engine::{Item, Step, Subscription};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+
+use crate::wire::{self, Framing};
+
+/// A plain connection, or our end of a pair whose other end encrypts or frames.
+pub enum Socket {
+    Tcp(TcpStream),
+    Pair(UnixStream),
+}
+
+impl Socket {
+    fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write_vectored(parts),
+            Self::Pair(s) => s.try_write_vectored(parts),
+        }
+    }
+
+    fn try_write(&self, part: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write(part),
+            Self::Pair(s) => s.try_write(part),
+        }
+    }
+
+    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_read(into),
+            Self::Pair(s) => s.try_read(into),
+        }
+    }
+
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.readable().await,
+            Self::Pair(s) => s.readable().await,
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.writable().await,
+            Self::Pair(s) => s.writable().await,
+        }
+    }
+}
+
+/// What goes over the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Sse { framing: Framing, is_single: bool },
+    Ws,
+}
+
+/// One stream's connection.
+pub struct Conn {
+    pub socket: Socket,
+    pub style: Style,
+    pub write_timeout: Duration,
+    hold: Mutex<Hold>,
+    /// Rung when the fan gives the subscription back.
+    pub bell: Notify,
+    pub sent: AtomicU64,
+}
+
+/// Who steps the subscription.
+enum Hold {
+    /// The connection's task.
+    Task,
+    /// The fan, for as long as the ticket is the same.
+    Fan { subscription: Box<Subscription>, ticket: u64 },
+    /// The fan gave it back: it fell behind, or the socket took only a part.
+    Returned { subscription: Box<Subscription>, rest: VecDeque<Bytes> },
+}
+
+/// What the fan has to do with a connection's place in its lists.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pumped {
+    Keep,
+    Remove,
+}
+
+/// The peer has gone, or took nothing for too long.
+#[derive(Debug)]
+pub struct Gone;
+
+impl Conn {
+    pub fn new(socket: Socket, style: Style, write_timeout: Duration) -> Self {
+        let (hold, bell) = (Mutex::new(Hold::Task), Notify::new());
+        Self { socket, style, write_timeout, hold, bell, sent: AtomicU64::new(0) }
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Hold> {
+        self.hold.lock().expect("no panic while holding the lock")
+    }
+
+    /// Hands the subscription to the fan under `ticket`.
+    pub fn park(&self, subscription: Box<Subscription>, ticket: u64) {
+        *self.hold() = Hold::Fan { subscription, ticket };
+    }
+
+    /// Takes the subscription back, with what must be written before anything else.
+    pub fn take_back(&self) -> Option<(Box<Subscription>, VecDeque<Bytes>)> {
+        match std::mem::replace(&mut *self.hold(), Hold::Task) {
+            Hold::Task => None,
+            Hold::Fan { subscription, .. } => Some((subscription, VecDeque::new())),
+            Hold::Returned { subscription, rest } => Some((subscription, rest)),
+        }
+    }
+
+    /// Whether the fan has given the subscription back.
+    pub fn is_returned(&self) -> bool {
+        matches!(&*self.hold(), Hold::Returned { .. })
+    }
+
+    /// Lets `f` look at the subscription and say what to send, while it stays with the fan.
+    /// `false` if it is not with the fan.
+    pub fn aside(&self, f: impl FnOnce(&mut Subscription) -> VecDeque<Bytes>) -> bool {
+        let mut hold = self.hold();
+        let Hold::Fan { subscription, .. } = &mut *hold else { return false };
+        let mut out = f(subscription);
+        if !out.is_empty() && !self.write_some(&mut out) {
+            self.give_back(&mut hold, out);
+        }
+        true
+    }
+
+    /// Whether the fan's subscription has to read the log, or was given back.
+    pub fn aside_is_behind(&self) -> bool {
+        match &*self.hold() {
+            Hold::Task => false,
+            Hold::Fan { subscription, .. } => subscription.is_behind(),
+            Hold::Returned { .. } => true,
+        }
+    }
+
+    /// On the fan's thread: sends what there is for this connection. `scratch` is only memory.
+    pub fn pump(&self, ticket: u64, scratch: &mut VecDeque<Bytes>) -> Pumped {
+        let mut hold = self.hold();
+        let Hold::Fan { subscription, ticket: own } = &mut *hold else { return Pumped::Remove };
+        if *own != ticket {
+            return Pumped::Remove;
+        }
+        let mut is_behind = false;
+        while scratch.len() < BACKLOG_MAX {
+            match subscription.step() {
+                Step::Item(item) => {
+                    self.sent.fetch_add(encode(subscription, item, self.style, scratch), Ordering::Relaxed);
+                }
+                Step::Idle => break,
+                Step::Behind => {
+                    is_behind = true;
+                    break;
+                }
+            }
+        }
+        let is_full = scratch.len() >= BACKLOG_MAX;
+        let is_out = scratch.is_empty() || self.write_some(scratch);
+        if is_out && !is_behind && !is_full {
+            return Pumped::Keep;
+        }
+        self.give_back(&mut hold, std::mem::take(scratch));
+        Pumped::Remove
+    }
+
+    fn give_back(&self, hold: &mut Hold, rest: VecDeque<Bytes>) {
+        if let Hold::Fan { subscription, .. } = std::mem::replace(hold, Hold::Task) {
+            *hold = Hold::Returned { subscription, rest };
+            self.bell.notify_one();
+        }
+    }
+
+    /// Writes what the socket takes now; `true` if that was everything. What is left stays in `out`.
+    fn write_some(&self, out: &mut VecDeque<Bytes>) -> bool {
+        while !out.is_empty() {
+            let written = if out.len() == 1 {
+                self.socket.try_write(&out[0])
+            } else {
+                let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+                let n = out.len().min(PARTS_MAX);
+                for (part, bytes) in parts.iter_mut().zip(out.iter()) {
+                    *part = IoSlice::new(bytes);
+                }
+                self.socket.try_write_vectored(&parts[..n])
+            };
+            match written {
+                Ok(n) => advance(out, n),
+                // A broken socket shows when the task reads or writes; until then it takes nothing.
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Writes everything, waiting for the socket; only the connection's task calls this.
+    pub async fn send(&self, out: &mut VecDeque<Bytes>) -> Result<(), Gone> {
+        while !out.is_empty() {
+            let writable = tokio::time::timeout(self.write_timeout, self.socket.writable());
+            writable.await.map_err(|_| Gone)?.map_err(|_| Gone)?;
+            let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+            let n = out.len().min(PARTS_MAX);
+            for (part, bytes) in parts.iter_mut().zip(out.iter()) {
+                *part = IoSlice::new(bytes);
+            }
+            match self.socket.try_write_vectored(&parts[..n]) {
+                Ok(n) => advance(out, n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an item into bytes.
+    pub fn encode(&self, subscription: &Subscription, item: Item, out: &mut VecDeque<Bytes>) {
+        self.sent.fetch_add(encode(subscription, item, self.style, out), Ordering::Relaxed);
+    }
+}
+
+/// Parts of one vectored write.
+const PARTS_MAX: usize = 64;
+/// Parts gathered for one connection before they are written.
+const BACKLOG_MAX: usize = 1024;
+
+fn advance(out: &mut VecDeque<Bytes>, mut n: usize) {
+    while let Some(first) = out.front_mut() {
+        if n < first.len() {
+            first.advance(n);
+            return;
+        }
+        n -= first.len();
+        out.pop_front();
+    }
+}
+
+/// Appends the item's bytes and answers how many events it held.
+fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDeque<Bytes>) -> u64 {
+    match (item, style) {
+        (Item::Events(batch), style) => {
+            for entry in &batch.entries {
+                let offset = entry.event.offset();
+                match style {
+                    Style::Sse { framing, is_single: true } if !batch.in_state => {
+                        out.push_back(wire::sse(entry, framing));
+                    }
+                    Style::Sse { framing, .. } => {
+                        let cursor = subscription.cursor_at(batch.leg, offset, batch.in_state);
+                        let mut parts = Vec::with_capacity(3);
+                        wire::sse_own(entry, &cursor, framing, &mut parts);
+                        out.extend(parts);
+                    }
+                    Style::Ws if !batch.in_state => out.push_back(wire::ws(entry)),
+                    Style::Ws => {
+                        let cursor = subscription.leg_cursor_at(batch.leg, offset, true);
+                        out.push_back(wire::ws_own(entry, &cursor));
+                    }
+                }
+            }
+            return batch.entries.len() as u64;
+        }
+        (Item::Gap(gap), Style::Sse { framing, .. }) => {
+            let cursor = subscription.cursor();
+            out.push_back(framing.wrap(wire::sse_notice("$gap", Some(&cursor), &wire::gap_json(&gap))));
+        }
+        (Item::Gap(gap), Style::Ws) => out.push_back(wire::ws_gap(&gap)),
+        (Item::Live(topic), Style::Sse { framing, .. }) => {
+            let data = serde_json::json!({ "topic": topic.to_string() });
+            let cursor = subscription.cursor();
+            out.push_back(framing.wrap(wire::sse_notice("$live", Some(&cursor), &data)));
+        }
+        (Item::Live(topic), Style::Ws) => {
+            out.push_back(wire::ws_live(&topic, &subscription.cursor_of(&topic)));
+        }
+    }
+    0
+}

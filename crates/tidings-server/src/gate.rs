@@ -1,0 +1,89 @@
+//! From a request to a principal.
+//!
+//! Owns: where a token is looked for. `Authorization: Bearer` everywhere; a cookie only on GET streams, and
+//! only for pages of an allowed origin, so that no foreign page can read with a visitor's cookie. Never: takes
+//! a token from the query string, which ends up in logs.
+
+use crate::refusal::Refusal;
+use crate::{Config, Door};
+use axum::extract::FromRequestParts;
+use http::{HeaderMap, Method, header, request::Parts};
+use std::sync::Arc;
+use tidings_model::{Code, Principal};
+
+/// The caller, by the Authorization header.
+pub struct Who(pub Arc<Principal>);
+
+impl FromRequestParts<Door> for Who {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
+        bearer(door, &parts.headers).map(Self)
+    }
+}
+
+/// The caller by the Authorization header.
+pub fn bearer(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Refusal> {
+    optional(door, headers)?.ok_or_else(missing)
+}
+
+/// The caller by the Authorization header, `None` where there is none; a bad one is refused.
+pub fn optional(door: &Door, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
+    match token(headers)? {
+        None => Ok(None),
+        Some(token) => Ok(Some(door.gate.verify(token)?)),
+    }
+}
+
+/// The caller of a stream: by the header, or by the cookie where the page may use it.
+pub fn stream_principal(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
+    if let Some(who) = optional(door, &parts.headers)? {
+        return Ok(who);
+    }
+    let token = cookie(&parts.headers, &door.config.cookie).filter(|_| parts.method == Method::GET);
+    let Some(token) = token else { return Err(missing()) };
+    if !is_own_page(&door.config, &parts.headers) {
+        let detail = "a token in a cookie is taken only from pages of this server and of `http.origins`";
+        return Err(Refusal::new(Code::OriginForbidden, detail));
+    }
+    Ok(door.gate.verify(token)?)
+}
+
+/// Whether pages of `origin` are listed by name. `*` does not count here: it never comes with credentials.
+pub fn is_listed(config: &Config, origin: &str) -> bool {
+    config.origins.iter().any(|own| own != "*" && own.trim_end_matches('/').eq_ignore_ascii_case(origin))
+}
+
+fn is_own_page(config: &Config, headers: &HeaderMap) -> bool {
+    match headers.get(header::ORIGIN) {
+        Some(origin) => origin.to_str().is_ok_and(|origin| is_listed(config, origin)),
+        // Browsers leave Origin out of GETs to the page's own server, and then say so here; a script
+        // in the page cannot set either.
+        None => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+    }
+}
+
+fn missing() -> Refusal {
+    Refusal::new(Code::TokenMissing, "send `Authorization: Bearer TOKEN`")
+}
+
+fn token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    let bad = || Refusal::new(Code::TokenInvalid, "the Authorization header is not `Bearer TOKEN`");
+    if all.next().is_some() {
+        return Err(bad());
+    }
+    let (scheme, token) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(bad)?;
+    let token = token.trim();
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
+    if is_bearer { Ok(Some(token)) } else { Err(bad()) }
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (own, value) = pair.trim().split_once('=')?;
+        (own == name && !value.is_empty()).then(|| value.trim_matches('"'))
+    })
+}

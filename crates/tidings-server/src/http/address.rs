@@ -1,0 +1,103 @@
+//! What a request's path and query say.
+//!
+//! Owns: percent-decoding, and that a parameter nobody knows is refused instead of ignored.
+
+use crate::refusal::Refusal;
+use http::Uri;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use tidings_model::{Code, Filter, Limits, Topic, TopicName};
+
+/// The third part of the path, `{topic}`, `{name}` or `{id}`, decoded.
+fn segment(uri: &Uri) -> Option<Cow<'_, str>> {
+    percent_decode_str(uri.path().split('/').nth(3)?).decode_utf8().ok()
+}
+
+/// The address that `{topic}` names.
+pub fn topic(uri: &Uri) -> Result<Topic, Refusal> {
+    Ok(Topic::parse(&segment(uri).ok_or_else(not_text)?)?)
+}
+
+/// The whole topic that `{name}` names.
+pub fn topic_name(uri: &Uri) -> Result<TopicName, Refusal> {
+    Ok(TopicName::parse_captured(&segment(uri).ok_or_else(not_text)?)?)
+}
+
+/// The id of a scheduled event.
+pub fn scheduled_id(uri: &Uri) -> Result<tidings_model::Uuid, Refusal> {
+    let unknown = || Refusal::new(Code::ScheduledUnknown, "the path does not name an event by its UUID");
+    segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
+fn not_text() -> Refusal {
+    Refusal::new(Code::TopicInvalid, "the path is not percent-encoded UTF-8")
+}
+
+/// A decoded query string.
+pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    /// Pairs that one query may have.
+    const PAIRS_MAX: usize = 512;
+
+    /// Reads the query; each name must be one of `known`.
+    pub fn parse(uri: &'a Uri, known: &[&str]) -> Result<Self, Refusal> {
+        let Some(text) = uri.query().filter(|text| !text.is_empty()) else { return Ok(Self(Vec::new())) };
+        let mut pairs = Vec::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if !known.contains(&&*name) {
+                let name: String = name.chars().take(40).collect();
+                return Err(Refusal::parameter(match known {
+                    [] => format!("there is no query parameter `{name}` here, nor any other"),
+                    _ => format!("there is no query parameter `{name}` here, only {}", known.join(", ")),
+                }));
+            }
+            if pairs.len() == Self::PAIRS_MAX {
+                return Err(Refusal::parameter("the query has too many parameters"));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// All values of a parameter that may repeat.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| &**value)
+    }
+
+    /// The value of a parameter that may stand there once.
+    pub fn one(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        let mut values = self.all(name);
+        let value = values.next();
+        match values.next() {
+            None => Ok(value),
+            Some(_) => Err(Refusal::parameter(format!("`{name}` may stand in the query only once"))),
+        }
+    }
+
+    /// How many to answer with at most.
+    pub fn limit(&self, limits: &Limits) -> Result<usize, Refusal> {
+        let Some(text) = self.one("limit")? else { return Ok(limits.page_events_default) };
+        let max = limits.page_events;
+        let limit = text.parse().ok().filter(|n| (1..=max).contains(n));
+        limit.ok_or_else(|| Refusal::parameter(format!("`limit` is a number from 1 to {max}")))
+    }
+
+    /// The event names wanted: `name`, repeated or separated by commas.
+    pub fn filter(&self) -> Result<Filter, Refusal> {
+        let mut filter = Filter::default();
+        self.all("name").try_for_each(|names| filter.add_names(names))?;
+        Ok(filter)
+    }
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
+    let not_text = |_| Refusal::parameter("the query is not percent-encoded UTF-8");
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Ok(percent_decode_str(&spaced).decode_utf8().map_err(not_text)?.into_owned().into());
+    }
+    percent_decode_str(text).decode_utf8().map_err(not_text)
+}

@@ -1,0 +1,100 @@
+//! A request's body, part by part.
+//!
+//! Owns: the bounds in size and time, and taking what is left of a refused body from the wire. Never: holds
+//! more than its caller asked for.
+
+use crate::refusal::Refusal;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use std::time::Duration;
+use tidings_engine::Services;
+use tidings_model::Code;
+
+/// What is taken from the wire after a refusal, so that the client gets to read it.
+const LEFTOVER_BYTES_MAX: usize = 64 << 20;
+const LEFTOVER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The parts of a body as they arrive.
+pub struct Parts {
+    body: Body,
+    within: Duration,
+}
+
+impl Parts {
+    /// Each part must arrive within `within_ms`.
+    pub fn new(body: Body, within_ms: u64) -> Self {
+        Self { body, within: Duration::from_millis(within_ms) }
+    }
+
+    /// The next part; `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// When the body ends before its announced end, or a part takes too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            if self.body.is_end_stream() {
+                return Ok(None);
+            }
+            let frame = tokio::time::timeout(self.within, self.body.frame()).await;
+            let late = |_| Refusal::new(Code::Timeout, "the body did not go on within the time allowed");
+            match frame.map_err(late)? {
+                None => return Ok(None),
+                Some(Err(_)) => {
+                    return Err(Refusal::new(Code::BodyIncomplete, "the body broke off before its end"));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    _ => {} // Trailers, and parts that hold nothing.
+                },
+            }
+        }
+    }
+
+    /// The whole body, if it has at most `max` bytes.
+    pub async fn whole(&mut self, max: usize) -> Result<Bytes, Refusal> {
+        let too_large = || {
+            let detail = format!("the body has more than {max} bytes; NDJSON has no such bound");
+            Refusal::new(Code::BodyTooLarge, detail)
+        };
+        if self.body.size_hint().lower() > max as u64 {
+            return Err(too_large());
+        }
+        let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
+        if self.body.is_end_stream() && first.len() <= max {
+            return Ok(first); // The usual case: nothing is copied.
+        }
+        let mut whole = BytesMut::from(first);
+        while whole.len() <= max {
+            match self.next().await? {
+                None => return Ok(whole.freeze()),
+                Some(part) => whole.extend_from_slice(&part),
+            }
+        }
+        Err(too_large())
+    }
+
+    /// Takes what is left from the wire, within bounds: a connection closed with bytes unread is reset, and
+    /// the client would see that instead of the answer.
+    pub fn discard(mut self, services: &Services) {
+        if self.body.is_end_stream() {
+            return;
+        }
+        let stop = services.stop().clone();
+        services.spawn("discard", async move {
+            let rest = async {
+                let mut left = LEFTOVER_BYTES_MAX;
+                while let Ok(Some(part)) = self.next().await {
+                    let Some(less) = left.checked_sub(part.len()) else { return };
+                    left = less;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                _ = tokio::time::timeout(LEFTOVER_WITHIN, rest) => {}
+            }
+        });
+    }
+}

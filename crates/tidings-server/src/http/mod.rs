@@ -1,0 +1,117 @@
+//! The map of the HTTP door: every path and method there is.
+//!
+//! Owns: [`ROUTES`], from which the router is built and against which `spec/openapi.json` is tested.
+
+mod address;
+mod body;
+mod cloudevents;
+mod health;
+mod layers;
+mod lines;
+mod ndjson;
+mod openapi;
+mod page;
+mod publish;
+mod reply;
+mod scheduled;
+mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+use crate::{Door, ws};
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, delete, get, post, put};
+use http::{HeaderMap, header};
+
+/// One method of one path.
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    handler: fn() -> MethodRouter<Door>,
+    wrap: Wrap,
+}
+
+/// What a route is surrounded by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrap {
+    /// Nothing: the handler does it itself.
+    Own,
+    Watched,
+    /// Watched, and compressed where the client asks for it.
+    Compressed,
+}
+
+use Wrap::{Compressed, Own, Watched};
+
+/// All routes.
+pub const ROUTES: &[Route] = &[
+    Route::new("POST", "/v1/topics/{topic}/events", || post(publish::post), Own),
+    Route::new("GET", "/v1/topics/{topic}/events", || get(page::get), Compressed),
+    Route::new("GET", "/v1/topics/{topic}/state", || get(state::get), Compressed),
+    Route::new("GET", "/v1/stream", || get(stream::get), Watched),
+    Route::new("GET", "/v1/ws", || get(ws::upgrade), Watched),
+    Route::new("GET", "/v1/topics", || get(topics::list), Compressed),
+    Route::new("GET", "/v1/topics/{topic}", || get(topics::get), Compressed),
+    Route::new("PUT", "/v1/topics/{topic}", || put(topics::put), Watched),
+    Route::new("DELETE", "/v1/topics/{topic}", || delete(topics::delete), Watched),
+    Route::new("GET", "/v1/scheduled", || get(scheduled::list), Compressed),
+    Route::new("GET", "/v1/scheduled/{id}", || get(scheduled::get), Compressed),
+    Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
+    Route::new("GET", "/livez", || get(health::livez), Watched),
+    Route::new("GET", "/readyz", || get(health::readyz), Watched),
+    Route::new("GET", "/metrics", || get(health::metrics), Compressed),
+    Route::new("GET", "/openapi.json", || get(openapi::get), Compressed),
+];
+
+impl Route {
+    const fn new(
+        method: &'static str,
+        path: &'static str,
+        handler: fn() -> MethodRouter<Door>,
+        wrap: Wrap,
+    ) -> Self {
+        Self { method, path, handler, wrap }
+    }
+
+    /// What matches no route, as metrics name it: one name, however many paths are tried.
+    fn elsewhere() -> Self {
+        Self::new("-", "-", MethodRouter::new, Own)
+    }
+}
+
+/// The router over all routes.
+pub(crate) fn router(door: Door) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let mut handler = (route.handler)();
+        if route.wrap == Compressed {
+            handler = handler.layer(from_fn(layers::compress));
+        }
+        if route.wrap != Own {
+            handler = handler.layer(from_fn_with_state((door.clone(), route), layers::watch));
+        }
+        router = router.route(route.path, handler);
+    }
+    router.method_not_allowed_fallback(layers::other_method).fallback(layers::unknown).with_state(door)
+}
+
+/// The methods of `path`, as the `Allow` header lists them.
+fn methods(path: &str) -> String {
+    let mut methods: Vec<&str> = ROUTES.iter().filter(|r| r.path == path).map(|r| r.method).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    methods.push("OPTIONS");
+    methods.join(", ")
+}
+
+/// Whether the client asks for an event stream.
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    accepted.flat_map(|v| v.split(',')).any(|kind| {
+        kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("text/event-stream"))
+    })
+}

@@ -1,0 +1,170 @@
+//! `POST /v1/topics/{topic}/events`: the busiest door, so it does nothing that is not needed.
+//!
+//! Owns: which form a body has, and the receipt as JSON. Never: decides about an event; a refused body is
+//! taken from the wire so that the client gets to read why.
+
+use super::body::Parts;
+use super::{Route, address, cloudevents, layers, ndjson, reply};
+use crate::refusal::Refusal;
+use crate::{Door, gate};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header, request};
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::io::Write as _;
+use std::sync::Arc;
+use tidings_engine::{Error, Fate, Receipt};
+use tidings_model::{Code, EventError, NewEvent, Principal, Topic};
+
+/// This route in the table, whose first it is; the test of the metrics would notice another.
+const ROUTE: &Route = &super::ROUTES[0];
+
+/// Publishes what the body holds.
+pub async fn post(State(door): State<Door>, request: Request) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    layers::watched(&door, ROUTE, origin, answer(&door, request)).await
+}
+
+async fn answer(door: &Door, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let mut body = Parts::new(body, door.tidings.limits().read_timeout_ms);
+    match publish(door, &head, &mut body).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            body.discard(&door.services);
+            refusal.into_response()
+        }
+    }
+}
+
+async fn publish(door: &Door, head: &request::Parts, body: &mut Parts) -> Result<Response, Refusal> {
+    let who = gate::bearer(door, &head.headers)?;
+    let topic = address::topic(&head.uri)?;
+    address::Query::parse(&head.uri, &[])?;
+    let max = door.tidings.limits().body_bytes;
+    let events = match Form::of(&head.headers)? {
+        Form::Lines => return ndjson::publish(door, who, topic, body).await,
+        Form::Json => json(&body.whole(max).await?, &topic, door.tidings.limits().batch_events)?,
+        Form::CloudEvent => vec![cloudevents::structured(&body.whole(max).await?, &topic)?],
+        Form::CloudEvents => {
+            cloudevents::batch(&body.whole(max).await?, &topic, door.tidings.limits().batch_events)?
+        }
+        Form::CloudBinary => vec![cloudevents::binary(&head.headers, body.whole(max).await?, &topic)?],
+    };
+    commit(door, &who, events).await
+}
+
+async fn commit(door: &Door, who: &Arc<Principal>, events: Vec<NewEvent>) -> Result<Response, Refusal> {
+    let receipt = door.tidings.publish(who, events).await?;
+    Ok(reply::json(StatusCode::CREATED, receipt_json(&receipt)))
+}
+
+/// The forms a body may have.
+enum Form {
+    Json,
+    Lines,
+    CloudEvent,
+    CloudEvents,
+    CloudBinary,
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let kind = headers.get(header::CONTENT_TYPE).map_or(Some(""), |v| v.to_str().ok());
+        let kind = kind.unwrap_or("?").split(';').next().unwrap_or_default().trim();
+        let is = |known: &[&str]| known.iter().any(|own| kind.eq_ignore_ascii_case(own));
+        if is(&["application/cloudevents+json"]) {
+            return Ok(Self::CloudEvent);
+        }
+        if is(&["application/cloudevents-batch+json"]) {
+            return Ok(Self::CloudEvents);
+        }
+        // Binary CloudEvents are known by their headers; their Content-Type is that of the data.
+        if headers.contains_key("ce-specversion") {
+            return Ok(Self::CloudBinary);
+        }
+        if is(&["", "application/json"]) {
+            return Ok(Self::Json);
+        }
+        if is(&["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
+            return Ok(Self::Lines);
+        }
+        let detail = "send application/json, application/x-ndjson, or CloudEvents 1.0";
+        Err(Refusal::new(Code::MediaTypeUnsupported, detail))
+    }
+}
+
+/// One event, or an array of events.
+fn json(body: &Bytes, topic: &Topic, max: usize) -> Result<Vec<NewEvent>, Refusal> {
+    let is_array = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    if !is_array {
+        return Ok(vec![NewEvent::parse(body, topic)?]);
+    }
+    let parse = |(index, json): (usize, &RawValue)| {
+        NewEvent::parse(json.get().as_bytes(), topic)
+            .map_err(|source| Refusal::from(Error::Event { index, source }))
+    };
+    array(body, max)?.into_iter().enumerate().map(parse).collect()
+}
+
+/// The elements of a JSON array, of which there are at most `max`.
+pub fn array(body: &[u8], max: usize) -> Result<Vec<&RawValue>, Refusal> {
+    /// Stops at the first element too many, so that a body of `[1,1,1,...` costs no memory.
+    struct Elements(usize);
+    impl<'de> Visitor<'de> for Elements {
+        type Value = Result<Vec<&'de RawValue>, usize>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = seq.next_element()? {
+                elements.push(element);
+                if elements.len() > self.0 {
+                    while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                    return Ok(Err(self.0));
+                }
+            }
+            Ok(Ok(elements))
+        }
+    }
+    let text = std::str::from_utf8(body).map_err(|e| EventError::Utf8(e.valid_up_to()))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let elements = json.deserialize_seq(Elements(max)).map_err(|e| EventError::from_json(&e))?;
+    json.end().map_err(|e| EventError::from_json(&e))?;
+    elements.map_err(|max| {
+        let detail = format!("the array has more than {max} events; NDJSON has no such bound");
+        Refusal::new(Code::BatchTooLarge, detail)
+    })
+}
+
+/// The receipt, written straight into one buffer.
+fn receipt_json(receipt: &Receipt) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96 + receipt.events.len() * 160);
+    out.extend_from_slice(b"{\"events\":[");
+    for (i, event) in receipt.events.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write!(out, "{{\"id\":\"{}\",\"topic\":", event.id).expect("memory");
+        match &event.topic.key {
+            None => reply::string(&mut out, event.topic.name.as_str()),
+            Some(_) => reply::string(&mut out, &event.topic.to_string()),
+        }
+        match event.fate {
+            Fate::Stored { offset, published_at, .. } => {
+                write!(out, ",\"offset\":{offset},\"published_at\":\"{published_at}\"").expect("memory");
+            }
+            Fate::Scheduled { available_at } => {
+                write!(out, ",\"available_at\":\"{available_at}\",\"scheduled\":true").expect("memory");
+            }
+        }
+        out.extend_from_slice(if event.duplicate { b",\"duplicate\":true}" } else { b"}" });
+    }
+    write!(out, "],\"cursor\":\"{}\"}}", receipt.cursor()).expect("memory");
+    out
+}

@@ -1,0 +1,215 @@
+//! The port: accepts connections, speaks HTTP/1.1 and HTTP/2 on them, with or without TLS.
+//!
+//! Owns: the listener, the bound on connections, and their end on shutdown. Never: knows a route.
+
+use crate::handover::{Handover, Io};
+use crate::tls::{self, TlsError};
+use crate::{Door, http};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::Service as _;
+
+/// A bound port, ready to serve.
+pub struct Server {
+    door: Door,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+/// Why the port can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// The wait after the system had no room for another connection.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// A TLS handshake takes no longer.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// Binds eagerly, so that [`Server::address`] is known before anything is served.
+    pub async fn bind(door: Door) -> Result<Self, BindError> {
+        let address = door.config.listen;
+        let refuse = |source| BindError::Listen { address, source };
+        let listener = listen(address).map_err(refuse)?;
+        let tls = match &door.config.tls {
+            None => None,
+            Some(files) => Some(TlsAcceptor::from(Arc::new(tls::serve(files, &door.services)?))),
+        };
+        let address = listener.local_addr().map_err(refuse)?;
+        Ok(Self { door, listener, address, tls })
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Serves until the services are asked to stop; ends when no new connection is taken any more.
+    pub async fn run(self) {
+        let stop = self.door.services.stop().clone();
+        let room = Arc::new(Semaphore::new(self.door.tidings.limits().connections));
+        let routes = http::router(self.door.clone());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let tcp = match accepted {
+                Ok((tcp, _)) => tcp,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                self.door.metrics.turned_away();
+                continue; // Closed at once: with no room there is none for an answer either.
+            };
+            let (door, tls, routes) = (self.door.clone(), self.tls.clone(), routes.clone());
+            self.door.services.spawn("connection", async move {
+                let _ = tcp.set_nodelay(true);
+                serve(door, tcp, tls, routes, permit).await;
+            });
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A slot among the connections; a stream that was taken from the library keeps it.
+pub type Slot = Arc<tokio::sync::OwnedSemaphorePermit>;
+
+async fn serve(
+    door: Door,
+    tcp: TcpStream,
+    tls: Option<TlsAcceptor>,
+    routes: axum::Router,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
+    let slot: Slot = Arc::new(permit);
+    let handover = Handover::default();
+    let (transport, handover) = match tls {
+        None => (Transport::Plain(Io::new(tcp, handover.clone())), Some(handover)),
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(tcp)).await {
+            Ok(Ok(tls)) => (Transport::Tls(Box::new(tls)), None),
+            _ => return,
+        },
+    };
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if let Some(handover) = &handover {
+            request.extensions_mut().insert(handover.clone());
+        }
+        request.extensions_mut().insert(Arc::clone(&slot));
+        routes.clone().call(request.map(axum::body::Body::new))
+    });
+    let limits = door.tidings.limits();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(limits.read_timeout_ms))
+        .max_buf_size(64 << 10)
+        .pipeline_flush(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_millis(door.config.ping_ms))
+        .max_concurrent_streams(256)
+        .max_header_list_size(64 << 10);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(transport), service);
+    let mut connection = pin!(connection);
+    let stop = door.services.stop();
+    // What a client does wrong on its connection is its own business; errors end it.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// A connection as the HTTP library sees it.
+pub enum Transport {
+    Plain(Io),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

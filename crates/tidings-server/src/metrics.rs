@@ -1,0 +1,141 @@
+//! What is counted, and its form for Prometheus.
+//!
+//! Owns: names and labels. A label takes its values from a fixed list, so that no client can make new series.
+//! Never: reads what it counts from a request.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+use tidings_engine::Tidings;
+
+/// The counters of one server.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    sse: Gauge,
+    ws: Gauge,
+    turned_away: Counter,
+    fell_back: Counter,
+    delivered: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: &'static str,
+    route: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// A stream counted as open until this is dropped.
+pub struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    pub fn new(tidings: &Tidings) -> Self {
+        let mut registry = Registry::with_prefix("tidings");
+        let requests = Family::<Request, Counter>::default();
+        let streams = Family::<Kind, Gauge>::default();
+        let (turned_away, fell_back, delivered) =
+            (Counter::default(), Counter::default(), Counter::default());
+        registry.register("http_requests", "Requests answered, by route and status class", requests.clone());
+        registry.register("streams", "Streams open now", streams.clone());
+        let help = "Connections closed at once because `limits.connections` were open";
+        registry.register("connections_turned_away", help, turned_away.clone());
+        let help = "Times a reader was too slow for live delivery and went on from the log";
+        registry.register("stream_fallbacks", help, fell_back.clone());
+        let help = "Events sent to streams, counted when a stream ends";
+        registry.register("events_delivered", help, delivered.clone());
+        registry.register_collector(Box::new(Engine(tidings.clone())));
+        let of = |kind| streams.get_or_create(&Kind { kind }).clone();
+        let (sse, ws) = (of("sse"), of("ws"));
+        Self { registry, requests, sse, ws, turned_away, fell_back, delivered }
+    }
+
+    /// A request was answered. `method` and `route` are the route table's own words.
+    pub fn request(&self, method: &'static str, route: &'static str, status: http::StatusCode) {
+        let status = match status.as_u16() {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        self.requests.get_or_create(&Request { method, route, status }).inc();
+    }
+
+    pub fn open_sse(&self) -> Open {
+        self.sse.inc();
+        Open(self.sse.clone())
+    }
+
+    pub fn open_ws(&self) -> Open {
+        self.ws.inc();
+        Open(self.ws.clone())
+    }
+
+    /// A connection found no room.
+    pub fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// A slow reader goes on from the log.
+    pub fn fell_back(&self) {
+        self.fell_back.inc();
+    }
+
+    /// Events that a stream, now ended, was sent.
+    pub fn delivered(&self, events: u64) {
+        self.delivered.inc_by(events);
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(4096);
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("memory");
+        text
+    }
+}
+
+/// What the engine counts itself, asked when somebody looks.
+struct Engine(Tidings);
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+impl Collector for Engine {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counters = self.0.counters();
+        for (name, help, value) in [
+            ("events_published", "Events accepted through publish", counters.published_total()),
+            ("events_fired", "Scheduled events whose time came", counters.fired_total()),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        for (name, help, value) in [
+            ("topics", "Topics that exist", self.0.log().topic_count() as i64),
+            ("topics_read", "Topics that somebody reads live", self.0.hub().topics_read() as i64),
+            ("log_read_only", "1 when the log takes no writes", self.0.log().read_only().is_some().into()),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

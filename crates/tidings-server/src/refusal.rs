@@ -1,0 +1,123 @@
+//! What a request is answered with when it is refused: `application/problem+json` (RFC 9457).
+//!
+//! Owns: the form of an error over HTTP, and that what happened inside is logged once and not shown.
+//! Never: decides what is refused.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value};
+use std::fmt::Display;
+use tidings_engine::{Error, auth};
+use tidings_model::{Code, EventError, FilterError, FromError, TopicError};
+
+/// A refused request. `extra` are further members of the answer, such as `line`.
+#[derive(Debug)]
+pub struct Refusal {
+    pub code: Code,
+    pub detail: String,
+    pub extra: Vec<(&'static str, Value)>,
+    /// Seconds after which another try makes sense.
+    pub retry_after: Option<u32>,
+}
+
+impl Refusal {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let retry_after = (code.retryable() && code.status() == 503).then_some(1);
+        Self { code, detail: detail.into(), extra: Vec::new(), retry_after }
+    }
+
+    /// A query parameter or field that cannot be taken.
+    pub fn parameter(detail: impl Into<String>) -> Self {
+        Self::new(Code::ParameterInvalid, detail)
+    }
+
+    /// Something unexpected: logged here, and told to nobody.
+    pub fn internal(error: impl Display) -> Self {
+        tracing::error!(%error, "a request failed for a reason within the server");
+        Self::new(Code::Internal, "something unexpected happened; the server's log says more")
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.extra.push((name, value.into()));
+        self
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        let index = match &error {
+            Error::Event { index, .. }
+            | Error::EventTooLarge { index, .. }
+            | Error::ScheduleTooFar { index } => Some(*index),
+            _ => None,
+        };
+        let refusal = match code {
+            Code::Internal => Self::internal(&error),
+            // The log's own words name files and drivers; they are for whoever runs the server.
+            Code::LogReadOnly => Self::new(code, "a write has failed; the log takes no more until a restart"),
+            Code::LogCorrupt => {
+                tracing::error!(%error, "a request met a damaged record");
+                Self::new(code, "a record on disk is damaged; the server's log says which")
+            }
+            _ => Self::new(code, error.to_string()),
+        };
+        index.into_iter().fold(refusal, |refusal, index| refusal.with("index", index))
+    }
+}
+
+impl From<EventError> for Refusal {
+    fn from(error: EventError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<auth::Refused> for Refusal {
+    fn from(refused: auth::Refused) -> Self {
+        Self::new(refused.code(), refused.to_string())
+    }
+}
+
+impl From<TopicError> for Refusal {
+    fn from(error: TopicError) -> Self {
+        Self::new(Code::TopicInvalid, error.to_string())
+    }
+}
+
+impl From<FromError> for Refusal {
+    fn from(error: FromError) -> Self {
+        Self::new(Code::CursorInvalid, error.to_string())
+    }
+}
+
+impl From<FilterError> for Refusal {
+    fn from(error: FilterError) -> Self {
+        Self::new(Code::FilterInvalid, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code.status()).expect("codes have valid statuses");
+        let mut problem = Map::new();
+        problem.insert("type".into(), "about:blank".into());
+        problem.insert("title".into(), status.canonical_reason().unwrap_or("Error").into());
+        problem.insert("status".into(), status.as_u16().into());
+        problem.insert("code".into(), self.code.as_str().into());
+        problem.insert("detail".into(), self.detail.into());
+        problem.extend(self.extra.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let mut response = Response::new(Body::from(Value::Object(problem).to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,87 @@
+//! Programs that the tests need from the machine, and how they get there.
+//!
+//! On Debian and its kin missing ones are installed with apt-get, as root or through sudo. Elsewhere, or
+//! where that fails, the message says what to install.
+
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Something to find on the machine, and the Debian packages that bring it.
+struct Need {
+    what: &'static str,
+    packages: &'static [&'static str],
+    sign: Sign,
+}
+
+enum Sign {
+    Program(&'static str),
+    File(&'static str),
+}
+
+const NEEDS: &[Need] = &[
+    Need { what: "a C compiler", packages: &["gcc", "libc6-dev"], sign: Sign::Program("cc") },
+    Need { what: "curl", packages: &["curl"], sign: Sign::Program("curl") },
+    Need {
+        what: "certificate authorities",
+        packages: &["ca-certificates"],
+        sign: Sign::File("/etc/ssl/certs/ca-certificates.crt"),
+    },
+    Need { what: "python3", packages: &["python3"], sign: Sign::Program("python3") },
+    Need { what: "node", packages: &["nodejs", "npm"], sign: Sign::Program("node") },
+];
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self.sign {
+            Sign::File(path) => Path::new(path).exists(),
+            Sign::Program(name) => is_program(name),
+        }
+    }
+}
+
+fn is_program(name: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+}
+
+/// Installs whatever is missing; does nothing where nothing is.
+pub fn install() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = missing.iter().map(|n| n.what).collect::<Vec<_>>().join(", ");
+    let packages: Vec<&str> = missing.iter().flat_map(|n| n.packages).copied().collect();
+    let by_hand = format!(
+        "the tests need {what}; install them (Debian packages: {}) and try again",
+        packages.join(" ")
+    );
+    if !is_program("apt-get") {
+        bail!("{by_hand}");
+    }
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root && !is_program("sudo") {
+        bail!("{by_hand}, or run this as root");
+    }
+    eprintln!("installing {what}");
+    let apt = |words: &[&str]| {
+        let mut command = if is_root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !is_root {
+            command.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        }
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(words).stdin(Stdio::null());
+        crate::step::run(&mut command)
+    };
+    let mut words = vec!["install", "--yes", "--no-install-recommends"];
+    words.extend(packages);
+    // Package lists that are there may be good enough; fresh images have none.
+    if let Err(error) = apt(&words).or_else(|_| apt(&["update"]).and_then(|()| apt(&words))) {
+        bail!("{error:#}; {by_hand}");
+    }
+    match missing.iter().find(|need| !need.is_met()) {
+        Some(need) => bail!("{} is still missing; {by_hand}", need.what),
+        None => Ok(()),
+    }
+}

@@ -135,7 +135,10 @@ impl Leg {
             return Offer::Gap(gap);
         }
         if self.generation != self.feed.shared.generation() {
-            return Offer::Gap(self.restart(log));
+            self.generation = self.feed.shared.generation();
+            if log.bounds(&self.topic.name).map(|b| b.epoch) != self.epoch {
+                return Offer::Gap(self.restart(log));
+            }
         }
         if let Some(walk) = &self.state {
             if walk.at < walk.offsets.len() {
@@ -148,20 +151,25 @@ impl Leg {
         if self.cursor < self.log_tail {
             return Offer::Behind;
         }
+        if self.epoch.is_none() {
+            self.epoch = log.bounds(&self.topic.name).map(|b| b.epoch);
+        }
         match self.feed.after(self.cursor, max) {
             Fetched::Nothing => Offer::Nothing,
             Fetched::Behind => Offer::Behind,
+            // The hub has not heard yet that the topic was dropped; this leg has.
+            Fetched::Entries(entries, _) if entries.iter().any(|e| self.is_foreign(&e.event)) => {
+                Offer::Nothing
+            }
             Fetched::Entries(entries, up_to) => {
                 self.cursor = self.cursor.max(up_to);
-                match entries.last() {
-                    None => Offer::Nothing,
-                    Some(last) => {
-                        self.epoch = Some(last.event.epoch());
-                        Offer::Entries { entries, in_state: false }
-                    }
-                }
+                if entries.is_empty() { Offer::Nothing } else { Offer::Entries { entries, in_state: false } }
             }
         }
+    }
+
+    fn is_foreign(&self, event: &Event) -> bool {
+        self.epoch != Some(event.epoch())
     }
 
     /// The topic was dropped: what follows is another life of it.
@@ -254,14 +262,22 @@ impl Leg {
 
     /// Whether this leg also covers what `other` delivers at `event`.
     pub fn covers(&self, other: &Self, event: &Event) -> bool {
-        self.topic.name == other.topic.name
-            && self.start < event.offset()
+        // A leg in another life of the topic will begin this one at its oldest event.
+        (self.epoch != Some(event.epoch()) || self.start < event.offset())
+            && self.topic.name == other.topic.name
             && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
             && self.filter.matches(event)
     }
 
+    /// The position after `offset`. While a gap has not been said yet, what was asked for: resuming there
+    /// finds the gap again.
     pub fn position(&self, offset: Offset, in_state: bool) -> Option<Position> {
         let topic = self.topic.name.clone();
+        let offset = match &self.gap {
+            Some(gap) if gap.reason == GapReason::Epoch => return None,
+            Some(gap) => gap.asked,
+            None => offset,
+        };
         self.epoch.map(|epoch| Position { topic, epoch, offset, in_state })
     }
 

@@ -191,17 +191,21 @@ impl Subscription {
 
     /// What is at hand, without waiting and without reading the log.
     pub fn step(&mut self) -> Step {
-        for n in 0..self.legs.len() {
-            let i = (self.turn + n) % self.legs.len();
-            let offer = self.legs[i].offer(&*self.log, self.max.events);
-            if matches!(offer, Offer::Behind) {
-                self.behind = i;
-                self.turn = i + 1;
-                return Step::Behind;
-            }
-            if let Some(item) = self.take(i, offer) {
-                self.turn = i + 1;
-                return Step::Item(item);
+        let mut idle = 0;
+        while idle < self.legs.len() {
+            let i = self.turn % self.legs.len();
+            self.turn = i + 1;
+            match self.legs[i].offer(&*self.log, self.max.events) {
+                Offer::Nothing => idle += 1,
+                Offer::Behind => {
+                    self.behind = i;
+                    return Step::Behind;
+                }
+                offer => match self.take(i, offer) {
+                    Some(item) => return Step::Item(item),
+                    // Nothing of it passed; there may be more behind.
+                    None => idle = 0,
+                },
             }
         }
         self.retire();

@@ -5,11 +5,15 @@
 
 mod batch;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod embedded;
 mod error;
 pub mod memory;
 
 pub use batch::{Append, Appended, Batch, Due, Mark, Receipt, RegistryChange, Trim};
 pub use clock::{Clock, SystemClock};
+pub use embedded::EmbeddedLog;
 pub use error::Error;
 
 use bytes::Bytes;

@@ -1,0 +1,438 @@
+//! Hub and subscriptions on one thread, with a simulated clock and a seeded order of everything.
+//!
+//! Commits reach the hub late or never; readers join at every moment, from every position, read in bursts or
+//! hardly at all, leave and come back with their cursor; topics are trimmed and dropped. Every reader must
+//! get exactly what the history says it should, in order, with a gap said aloud where something is gone.
+//! `TIDINGS_SEEDS=N` runs more seeds.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use tidings_engine::{Hub, Item, Step, Subscription, Tidings};
+use tidings_log::memory::MemoryLog;
+use tidings_log::{Batch, Clock, Log, Observer, Trim};
+use tidings_model::{Event, Filter, From, Limits, NewEvent, Offset, Principal, Timestamp, Topic, TopicName};
+
+/// A small generator with a good spread (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+#[derive(Default)]
+struct SimClock(AtomicI64);
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed)).expect("within range")
+    }
+}
+
+enum Call {
+    Advanced(TopicName, Offset, Vec<Event>),
+    Dropped(TopicName),
+}
+
+/// Stands between log and hub: calls wait here until the simulation lets them through, or loses them.
+struct Late {
+    hub: Arc<Hub>,
+    calls: Mutex<VecDeque<Call>>,
+}
+
+impl Late {
+    fn pass(&self, n: usize) {
+        for _ in 0..n {
+            let call = self.calls.lock().unwrap().pop_front();
+            match call {
+                None => return,
+                Some(Call::Advanced(topic, tail, events)) => {
+                    self.hub.advanced(&topic, tail, &mut events.into_iter());
+                }
+                Some(Call::Dropped(topic)) => self.hub.dropped(&topic),
+            }
+        }
+    }
+
+    /// Loses a wake-up. That a topic was dropped is never lost: both happen in one process.
+    fn lose(&self) {
+        let mut calls = self.calls.lock().unwrap();
+        if matches!(calls.front(), Some(Call::Advanced(..))) {
+            calls.pop_front();
+        }
+    }
+}
+
+impl Observer for Late {
+    fn advanced(&self, topic: &TopicName, tail: Offset, events: &mut dyn Iterator<Item = Event>) {
+        self.calls.lock().unwrap().push_back(Call::Advanced(topic.clone(), tail, events.collect()));
+    }
+
+    fn dropped(&self, topic: &TopicName) {
+        self.calls.lock().unwrap().push_back(Call::Dropped(topic.clone()));
+    }
+}
+
+/// What was published, by life of the topic.
+#[derive(Default)]
+struct History {
+    lives: Vec<Vec<(Option<String>, String, i64)>>,
+    oldest: u64,
+}
+
+impl History {
+    fn live(&self) -> &[(Option<String>, String, i64)] {
+        self.lives.last().map_or(&[], Vec::as_slice)
+    }
+}
+
+struct Reader {
+    subscription: Subscription,
+    topics: Vec<Topic>,
+    filter: Filter,
+    /// Everything that it should get up to here it got, in this life of the topic.
+    at: u64,
+    life: usize,
+    in_state: bool,
+    /// Reads rarely.
+    is_slow: bool,
+    received: u64,
+    /// With several addresses order holds only within each: what came in this life, and whether all should.
+    seen: std::collections::BTreeSet<u64>,
+    is_gapless: bool,
+}
+
+impl Reader {
+    fn is_single(&self) -> bool {
+        self.topics.len() == 1
+    }
+
+    fn wants(&self, event: &(Option<String>, String, i64)) -> bool {
+        let (key, name) = (event.0.as_deref(), Some(event.1.as_str()));
+        self.topics.iter().any(|t| t.key.as_ref().is_none_or(|k| key == Some(k.as_str())))
+            && self.filter.matches_parts(key, name)
+    }
+
+    fn first_missed(&self, history: &History, below: u64) -> Option<u64> {
+        let life = &history.lives[self.life];
+        let is_missed =
+            |o: &u64| !self.seen.contains(o) && life.get(*o as usize - 1).is_some_and(|e| self.wants(e));
+        (self.at + 1..below).find(is_missed)
+    }
+}
+
+struct World {
+    dice: Dice,
+    clock: Arc<SimClock>,
+    late: Arc<Late>,
+    log: Arc<MemoryLog>,
+    tidings: Tidings,
+    name: TopicName,
+    history: History,
+    readers: Vec<Reader>,
+    trace: String,
+    gaps: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        // A small ring, so that readers fall behind all the time.
+        let limits = Limits { ring_events: 8, read_batch_events: 5, ..Limits::default() };
+        let hub = Arc::new(Hub::new(&limits));
+        let clock = Arc::new(SimClock::default());
+        let late = Arc::new(Late { hub: Arc::clone(&hub), calls: Mutex::default() });
+        let log = Arc::new(MemoryLog::new(clock.clone(), late.clone()));
+        let tidings = Tidings::new(log.clone(), hub, clock.clone(), limits);
+        Self {
+            dice: Dice::new(seed),
+            clock,
+            late,
+            log,
+            tidings,
+            name: TopicName::parse("t").unwrap(),
+            history: History { lives: vec![Vec::new()], oldest: 1 },
+            readers: Vec::new(),
+            trace: String::new(),
+            gaps: 0,
+        }
+    }
+
+    async fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.clock.0.fetch_add(self.dice.below(3) as i64, Ordering::Relaxed);
+            match self.dice.below(20) {
+                0..=6 => self.publish().await,
+                7..=9 => {
+                    let n = self.dice.below(4) as usize + 1;
+                    self.late.pass(n);
+                }
+                10 if self.dice.one_in(4) => self.late.lose(),
+                11 if self.readers.len() < 12 => self.join().await,
+                12 if self.dice.one_in(3) => self.trim().await,
+                13 if self.dice.one_in(40) => self.end_topic().await,
+                14 if self.dice.one_in(3) => self.come_back().await,
+                15 => self.beat(),
+                _ => self.read_some().await,
+            }
+        }
+        // Everything settles: what was lost shows to the heartbeat, and all read to the end.
+        self.late.pass(usize::MAX);
+        for i in 0..self.readers.len() {
+            self.readers[i].subscription.heartbeat();
+            while self.read_one(i).await {}
+            let reader = &self.readers[i];
+            let end = self.history.live().len() as u64 + 1;
+            assert_eq!(reader.life, self.history.lives.len() - 1, "reader {i} lives in the past");
+            if reader.is_single() || reader.is_gapless {
+                let missed = reader.first_missed(&self.history, end);
+                assert_eq!(missed, None, "reader {i} stopped at {}", reader.at);
+            }
+        }
+    }
+
+    async fn publish(&mut self) {
+        let n = self.dice.below(4) + 1;
+        let mut events = Vec::new();
+        for _ in 0..n {
+            let key = (!self.dice.one_in(4)).then(|| format!("k{}", self.dice.below(4)));
+            let name = format!("n{}", self.dice.below(3));
+            let text = key.as_ref().map_or("t".into(), |k| format!("t:{k}"));
+            let mut event = NewEvent::new(Topic::parse(&text).unwrap(), "1");
+            event.name = Some(name.as_str().into());
+            events.push(event);
+            let now = self.clock.now().as_millis();
+            self.history.lives.last_mut().unwrap().push((key, name, now));
+        }
+        self.tidings.publish(&Principal::admin(), events).await.unwrap();
+    }
+
+    async fn join(&mut self) {
+        let from = match self.dice.below(4) {
+            0 => From::Latest,
+            1 => From::Earliest,
+            2 => From::State,
+            _ => From::Time(Timestamp::from_millis(self.clock.now().as_millis() - 20).unwrap_or_default()),
+        };
+        let topics = match self.dice.below(4) {
+            0 => vec!["t:k1"],
+            1 => vec!["t", "t:k2"],
+            2 => vec!["t:k0", "t:k3"],
+            _ => vec!["t"],
+        };
+        // One position for all addresses: State of two addresses is two snapshots.
+        let topics = if from == From::State { vec!["t"] } else { topics };
+        let topics: Vec<Topic> = topics.into_iter().map(|t| Topic::parse(t).unwrap()).collect();
+        let names = if self.dice.one_in(3) && from != From::State { "n1" } else { "" };
+        self.enter(topics, &from, Filter::parse_names(names).unwrap()).await;
+    }
+
+    async fn enter(&mut self, topics: Vec<Topic>, from: &From, filter: Filter) {
+        let who = Arc::new(Principal::admin());
+        let subscription = self.tidings.subscribe(who, topics.clone(), from, &filter).await.unwrap();
+        let life = self.history.live();
+        let first = self.history.oldest - 1;
+        let (at, in_state) = match from {
+            From::Latest => (life.len() as u64, false),
+            From::Earliest => (first, false),
+            // A topic without events has no State: what comes is live at once.
+            From::State => (0, !life.is_empty()),
+            From::Time(at) => (first.max(life.iter().filter(|e| e.2 < at.as_millis()).count() as u64), false),
+            From::Cursor(cursor) => {
+                (cursor.positions.first().map_or(life.len() as u64, |p| p.offset.0), false)
+            }
+        };
+        let is_slow = self.dice.one_in(3);
+        let life = self.history.lives.len() - 1;
+        self.readers.push(Reader {
+            subscription,
+            topics,
+            filter,
+            at,
+            life,
+            in_state,
+            is_slow,
+            received: 0,
+            seen: Default::default(),
+            is_gapless: true,
+        });
+    }
+
+    /// A reader breaks off and resumes with the cursor it had.
+    async fn come_back(&mut self) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let i = self.dice.below(self.readers.len() as u64) as usize;
+        let reader = &self.readers[i];
+        let cursor = reader.subscription.cursor();
+        // Within State the cursor leads back into State, and of several addresses each has its own place:
+        // those have tests of their own.
+        let is_plain = !reader.in_state && reader.topics.len() == 1 && cursor.positions.len() == 1;
+        if !is_plain || reader.life + 1 != self.history.lives.len() {
+            return;
+        }
+        let reader = self.readers.swap_remove(i);
+        self.enter(reader.topics.clone(), &From::Cursor(cursor), reader.filter.clone()).await;
+        let back = self.readers.last_mut().unwrap();
+        assert!(back.at >= reader.at, "a cursor led back before what was read");
+        assert_eq!(reader.first_missed(&self.history, back.at + 1), None, "a cursor led past an event");
+    }
+
+    async fn trim(&mut self) {
+        let tail = self.history.live().len() as u64;
+        let oldest = self.history.oldest + self.dice.below(tail + 2 - self.history.oldest);
+        let trim = Trim { topic: self.name.clone(), oldest: Offset(oldest), keep_state: true };
+        self.log.commit(Batch { trims: vec![trim], ..Batch::default() }).await.unwrap();
+        self.history.oldest = oldest;
+    }
+
+    async fn end_topic(&mut self) {
+        if self.history.live().is_empty() {
+            return;
+        }
+        self.tidings.drop_topic(&Principal::admin(), &self.name).await.unwrap();
+        self.history.lives.push(Vec::new());
+        self.history.oldest = 1;
+    }
+
+    fn beat(&mut self) {
+        for reader in &mut self.readers {
+            reader.subscription.heartbeat();
+        }
+    }
+
+    async fn read_some(&mut self) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let i = self.dice.below(self.readers.len() as u64) as usize;
+        if self.readers[i].is_slow && !self.dice.one_in(10) {
+            return;
+        }
+        for _ in 0..self.dice.below(6) {
+            if !self.read_one(i).await {
+                return;
+            }
+        }
+    }
+
+    /// Takes one item and holds it against the history; `false` if there was none.
+    async fn read_one(&mut self, i: usize) -> bool {
+        let reader = &mut self.readers[i];
+        let item = match reader.subscription.step() {
+            Step::Idle => return false,
+            Step::Item(item) => item,
+            Step::Behind => match reader.subscription.next_read().await.unwrap() {
+                None => return true,
+                Some(item) => item,
+            },
+        };
+        match item {
+            Item::Events(batch) => {
+                for entry in &batch.entries {
+                    let event = &entry.event;
+                    let offset = event.offset().0;
+                    let life = event.epoch().0 as usize - 1;
+                    if !reader.is_single() && life < reader.life {
+                        continue; // Each address says its own gap; the other has not come to its yet.
+                    }
+                    if reader.at == 0 && reader.seen.is_empty() {
+                        reader.life = life; // It waited for the topic; lives that came and went are no loss.
+                    }
+                    assert_eq!(life, reader.life, "an event of another life without a gap");
+                    let told = (event.key().map(str::to_owned), event.name().unwrap().to_owned());
+                    let real = &self.history.lives[life][offset as usize - 1];
+                    assert_eq!((&told.0, &told.1), (&real.0, &real.1), "another event than was published");
+                    assert!(reader.wants(real), "an event that was not asked for");
+                    assert!(offset > reader.at, "reader {i} got {offset} after {}", reader.at);
+                    assert_eq!(batch.in_state, reader.in_state);
+                    if !reader.is_single() {
+                        assert!(reader.seen.insert(offset), "reader {i} got {offset} twice");
+                    } else {
+                        if !reader.in_state {
+                            let missed = reader.first_missed(&self.history, offset);
+                            assert_eq!(missed, None, "reader {i} got {offset} before");
+                        }
+                        reader.at = offset;
+                    }
+                    reader.received += 1;
+                    writeln!(self.trace, "{i}:{offset}").unwrap();
+                }
+            }
+            Item::Live(_) => {
+                assert!(reader.in_state, "live was said twice");
+                reader.in_state = false;
+                // State was taken at some moment since joining; every event after the cursor follows.
+                reader.at = reader.subscription.cursor().positions[0].offset.0;
+                writeln!(self.trace, "{i}:live").unwrap();
+            }
+            Item::Gap(gap) => {
+                self.gaps += 1;
+                writeln!(self.trace, "{i}:gap {} {}", gap.reason.as_str(), gap.oldest).unwrap();
+                match gap.reason.as_str() {
+                    "trimmed" if reader.is_single() => {
+                        assert!(gap.oldest.0 > reader.at + 1, "a gap where nothing is missing");
+                        reader.at = gap.oldest.0 - 1;
+                    }
+                    "trimmed" => reader.is_gapless = false,
+                    _ => {
+                        if reader.life != self.history.lives.len() - 1 {
+                            reader.seen.clear();
+                            reader.at = 0;
+                        }
+                        reader.life = self.history.lives.len() - 1;
+                        reader.in_state = false;
+                        if reader.is_single() {
+                            reader.at = gap.oldest.0 - 1;
+                        }
+                        reader.is_gapless &= gap.oldest.0 == 1;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+fn simulate(seed: u64, steps: usize) -> (String, u64, u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(seed);
+        world.run(steps).await;
+        let received = world.readers.iter().map(|r| r.received).sum();
+        (world.trace, world.gaps, received)
+    })
+}
+
+#[test]
+fn every_reader_gets_its_events_once_in_order_whatever_the_timing() {
+    let seeds = std::env::var("TIDINGS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let (mut gaps, mut received) = (0, 0);
+    for seed in 1..=seeds {
+        let outcome = std::panic::catch_unwind(|| simulate(seed, 600));
+        let (_, some_gaps, some) = outcome.unwrap_or_else(|_| panic!("seed {seed} failed"));
+        gaps += some_gaps;
+        received += some;
+    }
+    assert!(gaps > seeds && received > 100 * seeds, "the simulation hardly did anything: {gaps} {received}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    assert_eq!(simulate(7, 2000).0, simulate(7, 2000).0);
+    assert_ne!(simulate(7, 2000).0, simulate(8, 2000).0);
+}

@@ -1,0 +1,260 @@
+//! The one thread that writes: it commits whatever has queued while the last sync ran.
+//!
+//! Order of a group: decide and encode, one write, one sync, then show it to readers, hand it to the followers,
+//! tell the observer, and at last answer. Owns: the segment being written, and the decision to stop writing
+//! forever (I9). Never: waits for a timer, holds a lock while it writes.
+
+use super::disk::{Disk, Tape};
+use super::entry::Entry;
+use super::feed::Feed;
+use super::frame::{self, HEAD};
+use super::group::{Group, Notice, Run};
+use super::home::Segments;
+use super::inbox::{Inbox, Job};
+use super::index::Index;
+use super::keeper::{Chore, Keeper};
+use super::news::{News, Written};
+use super::scan::Place;
+use super::segment::{Active, Placed};
+use super::shelf::Shelf;
+use super::side::Side;
+use super::stage::Stage;
+use super::{catalog::Catalog, entry};
+use crate::{Clock, Error, Observer, Receipt};
+use bytes::Bytes;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use tidings_model::{Event, Offset};
+
+/// What the writer works with.
+pub struct Writer {
+    pub inbox: Arc<Inbox>,
+    pub stage: Stage,
+    pub catalog: Arc<Catalog>,
+    pub shelf: Arc<Shelf>,
+    pub side: Arc<Side>,
+    pub index: Arc<Index>,
+    pub keeper: Arc<Keeper>,
+    pub clock: Arc<dyn Clock>,
+    pub observer: Arc<dyn Observer>,
+    /// Set once, when writing has ended for good.
+    pub read_only: Arc<OnceLock<String>>,
+    pub disk: Arc<dyn Disk>,
+    pub tape: Box<dyn Tape>,
+    pub active: Arc<Active>,
+    /// Where the segment before ended, until the active one says so itself.
+    pub begin: Option<Place>,
+    /// The segment that was prepared last, or the active one.
+    pub asked_for: u32,
+    pub segment_bytes: u64,
+    pub group_bytes_max: usize,
+}
+
+impl Writer {
+    /// Writes until the inbox is closed and empty.
+    pub fn run(mut self) {
+        let mut jobs = Vec::new();
+        while self.inbox.take(self.group_bytes_max, &mut jobs) {
+            self.commit(&mut jobs);
+        }
+    }
+
+    fn commit(&mut self, jobs: &mut Vec<Job>) {
+        if let Err(e) = self.prepare() {
+            jobs.drain(..).for_each(|job| job.answer(Err(e.clone())));
+            return;
+        }
+        let capacity: usize = jobs.iter().map(|job| job.weight + 64).sum();
+        let mut group = Group::new(self.active.number, self.active.salt, self.active.end(), capacity);
+        let done = self.stage(jobs, &mut group);
+        if let Err(e) = self.write(&mut group) {
+            done.into_iter().for_each(|(job, _)| job.answer(Err(e.clone())));
+            return;
+        }
+        self.publish(group);
+        done.into_iter().for_each(|(job, receipt)| job.answer(Ok(receipt)));
+    }
+
+    /// Makes sure that a group may be written now.
+    fn prepare(&mut self) -> Result<(), Error> {
+        if let Some(reason) = self.read_only.get() {
+            return Err(Error::ReadOnly(reason.clone()));
+        }
+        self.side.feed.wait_for_room()?;
+        self.index.feed.wait_for_room()?;
+        self.stage.settle();
+        if self.active.end() >= self.segment_bytes { self.roll() } else { Ok(()) }
+    }
+
+    /// Decides and encodes; batches that are refused are answered at once.
+    fn stage(&mut self, jobs: &mut Vec<Job>, group: &mut Group) -> Vec<(Job, Receipt)> {
+        if let Some(Place { segment: previous, at: end }) = self.begin {
+            let start = frame::begin(&mut group.bytes);
+            Entry::Begin { previous, end }.put(&mut group.bytes);
+            frame::seal(&mut group.bytes, start, 0, group.salt);
+        }
+        let begun = group.bytes.len();
+        let now = self.clock.now();
+        let mut done = Vec::with_capacity(jobs.len());
+        for job in jobs.drain(..) {
+            let (batch, job) = job.take();
+            match self.stage.add(batch, now, group) {
+                Ok(receipt) => done.push((job, receipt)),
+                Err(e) => job.answer(Err(e)),
+            }
+        }
+        if group.bytes.len() == begun {
+            group.bytes.clear();
+        }
+        done
+    }
+
+    /// Brings the group to stable storage. After `Err` nothing of it may become visible.
+    fn write(&mut self, group: &mut Group) -> Result<(), Error> {
+        if group.bytes.is_empty() {
+            return Ok(());
+        }
+        let failed = match self.tape.write(&group.bytes, group.base) {
+            Ok(()) => match self.tape.sync() {
+                Ok(()) => {
+                    self.begin = None;
+                    return Ok(());
+                }
+                Err(e) => self.stop("syncing", &e),
+            },
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => match self.tape.truncate(group.base) {
+                Ok(()) => Error::io("writing to a full disk")(e),
+                Err(e) => self.stop("cutting back an incomplete write", &e),
+            },
+            Err(e) => self.stop("writing", &e),
+        };
+        self.stage.undo(std::mem::take(&mut group.undo).into_iter());
+        Err(failed)
+    }
+
+    /// I9: what the file holds now is known only after a restart, so nothing more is written.
+    fn stop(&self, doing: &str, e: &io::Error) -> Error {
+        let reason = format!("{doing} segment {} failed: {e}", self.active.number);
+        tracing::error!(segment = self.active.number, error = %e, "the log is read-only: {doing} failed");
+        Error::Unknown(self.read_only.get_or_init(|| reason).clone())
+    }
+
+    /// Shows a durable group to readers, followers and the observer.
+    fn publish(&mut self, mut group: Group) {
+        let end = group.base + group.bytes.len() as u64;
+        let base = group.base;
+        let runs = group.notices.iter().filter_map(|notice| match notice {
+            Notice::Advanced(run) => Some(run),
+            _ => None,
+        });
+        self.active.publish(
+            end,
+            runs.map(|run| Placed {
+                topic: run.topic.id,
+                first: run.first,
+                at: &group.places[run.at..run.at + run.count],
+                time: run.time,
+            }),
+        );
+        let mut needs_cleaning = false;
+        for notice in &group.notices {
+            match notice {
+                Notice::Created(topic) => self.catalog.insert(topic.clone()),
+                Notice::Ended(topic) => {
+                    needs_cleaning = true;
+                    self.catalog.remove(topic.id);
+                }
+                Notice::Advanced(run) => run.topic.advance(run.last()),
+                Notice::Trimmed { topic, oldest, keep_state } => {
+                    needs_cleaning = true;
+                    topic.trim(*oldest, *keep_state);
+                }
+                Notice::Dropped(_) | Notice::DueChanged => {}
+            }
+        }
+        let bytes = Bytes::from(std::mem::take(&mut group.bytes));
+        let written = Arc::new(Written { segment: group.segment, at: base, bytes: bytes.clone() });
+        let push = |feed: &Feed<News>| feed.push(News::Written(written.clone()), bytes.len() + 256);
+        if group.for_side && !bytes.is_empty() {
+            self.stage.pushed_to_side(push(&self.side.feed));
+        }
+        if group.for_index && !bytes.is_empty() {
+            self.stage.pushed_to_index(push(&self.index.feed));
+        }
+        if needs_cleaning {
+            self.keeper.push(Chore::Clean);
+        }
+        self.tell(&group, &bytes);
+        if end >= self.segment_bytes / 2 && self.asked_for == self.active.number {
+            self.asked_for += 1;
+            self.keeper.push(Chore::Prepare(self.asked_for));
+        }
+    }
+
+    /// Tells the observer, one call for neighbouring runs of a topic.
+    fn tell(&self, group: &Group, bytes: &Bytes) {
+        let mut due_changed = false;
+        let mut notices = group.notices.iter().peekable();
+        while let Some(notice) = notices.next() {
+            match notice {
+                Notice::Advanced(run) => {
+                    let mut count = run.count;
+                    while let Some(Notice::Advanced(next)) = notices.peek()
+                        && next.topic.id == run.topic.id
+                    {
+                        count += next.count;
+                        notices.next();
+                    }
+                    self.tell_run(run, &group.places[run.at..run.at + count], bytes, group.base);
+                }
+                Notice::Trimmed { topic, oldest, .. } => self.observer.trimmed(&topic.name, Offset(*oldest)),
+                Notice::Dropped(name) => self.observer.dropped(name),
+                Notice::DueChanged => due_changed = true,
+                Notice::Created(_) | Notice::Ended(_) => {}
+            }
+        }
+        if due_changed {
+            self.observer.due_changed();
+        }
+    }
+
+    fn tell_run(&self, run: &Run, places: &[(u32, u32)], bytes: &Bytes, base: u64) {
+        let topic = &run.topic;
+        let mut events = (run.first..).zip(places).map(|(offset, (at, len))| {
+            let record = entry::event_bytes(bytes, (u64::from(*at) - base) as usize, *len as usize);
+            Event::new(topic.name.clone(), topic.epoch, Offset(offset), record).expect("made by RecordWriter")
+        });
+        let tail = Offset(run.first + places.len() as u64 - 1);
+        self.observer.advanced(&topic.name, tail, &mut events);
+    }
+
+    /// Closes the active segment and goes on in the next.
+    fn roll(&mut self) -> Result<(), Error> {
+        let former = self.active.clone();
+        let number = former.number + 1;
+        let (head, file) = self.keeper.take_prepared(&self.shelf.segments, number)?;
+        let active = Arc::new(Active::new(number, head.salt, file.clone(), HEAD as u64, Default::default()));
+        self.tape = self.disk.tape(file);
+        self.shelf.roll(active.clone());
+        self.begin = Some(Place { segment: former.number, at: former.end() });
+        self.active = active;
+        self.asked_for = number;
+        self.keeper.push(Chore::Seal(former));
+        Ok(())
+    }
+}
+
+/// Creates the file of a segment, with nothing but its head, so that it survives a power cut.
+pub fn create_segment(segments: &Segments, number: u32) -> Result<(frame::Head, Arc<std::fs::File>), Error> {
+    let path = segments.log(number);
+    let create = || {
+        let file =
+            std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let head = frame::Head::new(number, false);
+        Tape::write(&Arc::new(file.try_clone()?), &head.encode(), 0)?;
+        file.sync_all()?;
+        segments.sync()?;
+        Ok((head, Arc::new(file)))
+    };
+    create().map_err(Error::io(format!("creating {}", path.display())))
+}

@@ -1,0 +1,24 @@
+//! `tidings check`: verifies a data directory that no server uses.
+
+use super::{Context, Place};
+use anyhow::{Result, anyhow};
+use std::path::PathBuf;
+use tidings_log::embedded;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub place: Place,
+    /// The data directory [default: that of --data]
+    dir: Option<PathBuf>,
+    /// Set damaged parts aside, so that the server starts and readers get a gap; rebuild the index
+    #[arg(long)]
+    repair: bool,
+}
+
+pub fn run(args: Args, context: &Context) -> Result<()> {
+    let dir = args.dir.as_deref().unwrap_or(&context.config().data);
+    let report = embedded::check(dir, args.repair).map_err(|e| anyhow!("{e} ({})", e.code()))?;
+    println!("{report}");
+    Ok(())
+}

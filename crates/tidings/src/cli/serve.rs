@@ -1,0 +1,151 @@
+//! `tidings serve`: the server.
+
+use super::{Context, Place};
+use anyhow::{Context as _, Result};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tidings::config::{Config, Setting};
+use tidings::{Builder, Running};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub place: Place,
+    /// The port to listen on; 0 takes a free one [default: 8080]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// The address to listen on, with or without a port [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Write the port to this file once it is listening
+    #[arg(long, value_name = "FILE")]
+    port_file: Option<PathBuf>,
+    /// An origin whose browser pages may call; `*` allows all. Repeatable
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Vec<String>,
+    /// Serve TLS with this certificate chain (PEM); read anew when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<String>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<String>,
+    /// A JWK set whose keys verify tokens. Repeatable
+    #[arg(long, value_name = "FILE")]
+    jwks: Vec<String>,
+    /// A public key (PEM) that verifies tokens. Repeatable
+    #[arg(long, value_name = "FILE")]
+    pem: Vec<String>,
+    /// A shared secret that verifies tokens (HS256, at least 32 characters); better set TIDINGS_SECRET. Repeatable
+    #[arg(long, value_name = "TEXT")]
+    secret: Vec<String>,
+    /// How much to log: error, warn, info, debug, trace, or a filter of these [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Worker threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl Args {
+    fn settings(&self) -> Vec<Setting> {
+        let one = |flag, place, value: Option<String>| value.map(|v| Setting::flag(flag, place, [v]));
+        let many = |flag, place, values: &Vec<String>| {
+            (!values.is_empty()).then(|| Setting::flag(flag, place, values.iter()))
+        };
+        let settings = [
+            one("--port", "port", self.port.map(|p| p.to_string())),
+            one("--listen", "http.listen", self.listen.clone()),
+            many("--origin", "http.origins", &self.origin),
+            one("--tls-cert", "http.tls.cert", self.tls_cert.clone()),
+            one("--tls-key", "http.tls.key", self.tls_key.clone()),
+            many("--jwks", "auth.jwks", &self.jwks),
+            many("--pem", "auth.pem", &self.pem),
+            many("--secret", "auth.secrets", &self.secret),
+            one("--log-level", "log_level", self.log_level.clone()),
+            one("--threads", "threads", self.threads.map(|n| n.to_string())),
+        ];
+        settings.into_iter().flatten().collect()
+    }
+
+    /// What the flag says, for the time before all layers are laid.
+    pub fn log_level(&self) -> Option<&str> {
+        self.log_level.as_deref()
+    }
+}
+
+pub fn run(args: Args, context: Context) -> Result<()> {
+    let config = context.layers.settings(args.settings())?.finish();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.threads > 0 {
+        runtime.worker_threads(config.threads);
+    }
+    runtime.enable_all().build()?.block_on(serve(config, args.port_file))
+}
+
+async fn serve(config: Config, port_file: Option<PathBuf>) -> Result<()> {
+    // Asked for first: a signal during the start is not lost.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // By default this signal kills. Certificates are read anew whenever their files change, asked or not.
+    let _hangup = signal(SignalKind::hangup())?;
+    let (dir, scheme) =
+        (config.data.display().to_string(), if config.http.tls.is_some() { "https" } else { "http" });
+    let mut running = Builder::new(config).start().await.map_err(explain)?;
+    greet(&running, &dir);
+    let address = running.addr();
+    if let Some(path) = port_file {
+        std::fs::write(&path, format!("{}\n", address.port())).with_context(|| path.display().to_string())?;
+    }
+    eprintln!("listening on {scheme}://{}", reachable(address));
+    tokio::select! {
+        () = either(&mut interrupt, &mut terminate) => {}
+        () = running.ended() => anyhow::bail!("the server ended unexpectedly (internal)"),
+    }
+    tracing::info!("shutting down");
+    tokio::select! {
+        done = running.shutdown() => done.map_err(explain)?,
+        () = either(&mut interrupt, &mut terminate) => tracing::warn!("not waiting for the rest"),
+    }
+    Ok(())
+}
+
+/// Says how to get a token where nobody can have one yet.
+fn greet(running: &Running, dir: &str) {
+    let secret = running.secret();
+    if secret.is_new {
+        eprintln!(
+            "made a new secret in {dir}/secret; for a token run: tidings token --data {dir} --topics '*'"
+        );
+    }
+    if secret.is_exposed {
+        tracing::warn!("{dir}/secret can be read by other users of this machine: chmod 600 it");
+    }
+}
+
+/// A wildcard address is no place a client can go to.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    address
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Adds the stable code where the log has one to give.
+fn explain(error: impl Into<tidings::StartError>) -> anyhow::Error {
+    match error.into() {
+        tidings::StartError::Config(error) => error.into(),
+        tidings::StartError::Log(error) => anyhow::anyhow!("{error} ({})", error.code()),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,351 @@
+//! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
+
+use super::{Config, ConfigError, check_secret};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// How a setting is written in an environment variable or a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    /// `true` or `false`.
+    Truth,
+    /// Separated by commas in a variable, repeated as a flag.
+    List,
+}
+
+/// Every setting, by its place in `tidings.toml`. The variable is `TIDINGS_` and the place with `_` for `.`.
+const SETTINGS: &[(&str, Kind)] = &[
+    ("data", Kind::Text),
+    ("log_level", Kind::Text),
+    ("threads", Kind::Number),
+    ("http.listen", Kind::Text),
+    ("http.origins", Kind::List),
+    ("http.tls.cert", Kind::Text),
+    ("http.tls.key", Kind::Text),
+    ("http.cookie", Kind::Text),
+    ("http.metrics_public", Kind::Truth),
+    ("http.ping_ms", Kind::Number),
+    ("http.heartbeat_ms", Kind::Number),
+    ("http.drain_ms", Kind::Number),
+    ("http.retry_spread_ms", Kind::Number),
+    ("limits.topics", Kind::Number),
+    ("limits.event_bytes", Kind::Number),
+    ("limits.body_bytes", Kind::Number),
+    ("limits.batch_events", Kind::Number),
+    ("limits.stream_topics", Kind::Number),
+    ("limits.page_events", Kind::Number),
+    ("limits.page_events_default", Kind::Number),
+    ("limits.connections", Kind::Number),
+    ("limits.frame_bytes", Kind::Number),
+    ("limits.write_timeout_ms", Kind::Number),
+    ("limits.read_timeout_ms", Kind::Number),
+    ("limits.ring_events", Kind::Number),
+    ("limits.ring_bytes", Kind::Number),
+    ("limits.schedule_ahead_ms", Kind::Number),
+    ("limits.read_batch_events", Kind::Number),
+    ("limits.read_batch_bytes", Kind::Number),
+    ("limits.reads_at_once", Kind::Number),
+    ("log.segment_bytes", Kind::Number),
+    ("log.batch_bytes_max", Kind::Number),
+    ("log.group_bytes_max", Kind::Number),
+    ("log.queue_bytes_max", Kind::Number),
+    ("log.unapplied_bytes_max", Kind::Number),
+    ("log.block_cache_bytes", Kind::Number),
+    ("log.ids_age_ms", Kind::Number),
+    ("log.ids_events", Kind::Number),
+    ("auth.secrets", Kind::List),
+    ("auth.pem", Kind::List),
+    ("auth.jwks", Kind::List),
+    ("retention.every_ms", Kind::Number),
+];
+
+/// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
+const SHORT: &[(&str, &str)] = &[("TIDINGS_PORT", "port"), ("TIDINGS_SECRET", "auth.secrets")];
+/// Variables that are no settings of the server.
+const OTHERS: &[&str] = &["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_TOKEN"];
+/// Another system's name for a shared secret; it verifies beside all others.
+const ER_JWT_SECRET: &str = "ER_JWT_SECRET";
+
+/// One setting as a flag or variable says it.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// `--port`, `TIDINGS_PORT`: what an error names.
+    pub said_by: String,
+    /// The place in `tidings.toml`, or `port`.
+    pub place: &'static str,
+    /// Several only for lists.
+    pub values: Vec<String>,
+}
+
+impl Setting {
+    /// What a flag says.
+    pub fn flag(
+        flag: &str,
+        place: &'static str,
+        values: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self { said_by: flag.to_owned(), place, values: values.into_iter().map(Into::into).collect() }
+    }
+}
+
+/// Settings laid over each other so far.
+#[derive(Default)]
+pub struct Layers {
+    table: Table,
+    config: Config,
+    /// Secrets that nothing overrides.
+    extra_secrets: Vec<String>,
+}
+
+impl Layers {
+    /// Lays a file over the defaults.
+    pub fn file(mut self, path: &Path) -> Result<Self, ConfigError> {
+        let source = |source| ConfigError::Read { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(source)?;
+        let refuse = |e: toml::de::Error| {
+            let at = e.span().map_or(0, |s| s.start).min(text.len());
+            let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+            // The parser's own text runs over several lines and quotes the file.
+            ConfigError::File { path: path.to_owned(), line, what: e.message().replace('\n', " ") }
+        };
+        self.config = toml::from_str(&text).map_err(refuse)?;
+        self.table = toml::from_str(&text).map_err(refuse)?;
+        for secret in &self.config.auth.secrets {
+            check_secret(&format!("{}: auth.secrets", path.display()), &secret.0)?;
+        }
+        Ok(self)
+    }
+
+    /// Lays the environment over that. Variables that do not begin with `TIDINGS_` are not ours.
+    pub fn environment<'a>(
+        mut self,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ConfigError> {
+        let mut settings = Vec::new();
+        for (name, value) in variables {
+            if name == ER_JWT_SECRET {
+                check_secret(name, value)?;
+                self.extra_secrets.push(value.to_owned());
+            }
+            if !name.starts_with("TIDINGS_") || OTHERS.contains(&name) {
+                continue;
+            }
+            let (place, kind) = known(name).ok_or_else(|| ConfigError::VariableUnknown {
+                name: name.to_owned(),
+                nearest: nearest(name),
+            })?;
+            let values = match kind {
+                Kind::List => {
+                    value.split(',').map(str::trim).filter(|v| !v.is_empty()).map(String::from).collect()
+                }
+                Kind::Text | Kind::Number | Kind::Truth => vec![value.to_owned()],
+            };
+            settings.push(Setting { said_by: name.to_owned(), place, values });
+        }
+        self.settings(settings)
+    }
+
+    /// Lays single settings over that. A pair of TLS files, and an address with its port, may come in any order.
+    pub fn settings(mut self, mut settings: Vec<Setting>) -> Result<Self, ConfigError> {
+        settings.sort_by_key(|s| (s.place == "port", s.place));
+        for i in 0..settings.len() {
+            self.set(&settings[i])?;
+            // The certificate alone is not yet a whole setting; its key comes next in order.
+            let is_half = settings[i].place == "http.tls.cert"
+                && settings.get(i + 1).is_some_and(|next| next.place == "http.tls.key");
+            if !is_half {
+                self.read(&settings[i].said_by)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// What is set so far.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is set in the end.
+    pub fn finish(mut self) -> Config {
+        self.config.auth.secrets.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
+        self.config
+    }
+
+    fn set(&mut self, setting: &Setting) -> Result<(), ConfigError> {
+        let refuse =
+            |what: &str| ConfigError::Value { said_by: setting.said_by.clone(), what: what.to_owned() };
+        let text = setting.values.first().map_or("", String::as_str);
+        let (place, value) = match setting.place {
+            "port" => {
+                let port = text.parse().map_err(|_| refuse("a port is a number from 0 to 65535"))?;
+                let address = SocketAddr::new(self.config.http.listen.ip(), port);
+                ("http.listen", Value::String(address.to_string()))
+            }
+            "http.listen" => ("http.listen", Value::String(self.listen(text).map_err(|e| refuse(&e))?)),
+            place => (place, value(place, setting).map_err(|e| refuse(&e))?),
+        };
+        if place == "auth.secrets" {
+            setting.values.iter().try_for_each(|secret| check_secret(&setting.said_by, secret))?;
+        }
+        let (mut table, mut rest) = (&mut self.table, place);
+        while let Some((head, tail)) = rest.split_once('.') {
+            let entry = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+            table = entry.as_table_mut().expect("the file was read before");
+            rest = tail;
+        }
+        table.insert(rest.to_owned(), value);
+        Ok(())
+    }
+
+    /// `ADDRESS:PORT`, or an address alone that keeps the port.
+    fn listen(&self, text: &str) -> Result<String, String> {
+        let port = self.config.http.listen.port();
+        let alone = |ip: IpAddr| SocketAddr::new(ip, port);
+        let address = text.parse().or_else(|_| text.parse().map(alone));
+        address
+            .map(|a: SocketAddr| a.to_string())
+            .map_err(|_| "not an IP address, with or without a port".into())
+    }
+
+    fn read(&mut self, said_by: &str) -> Result<(), ConfigError> {
+        let refuse = |e: toml::de::Error| ConfigError::Value {
+            said_by: said_by.to_owned(),
+            what: e.message().replace('\n', " "),
+        };
+        self.config = self.table.clone().try_into().map_err(refuse)?;
+        Ok(())
+    }
+}
+
+fn value(place: &str, setting: &Setting) -> Result<Value, String> {
+    let text = setting.values.first().map_or("", String::as_str);
+    match SETTINGS.iter().find(|(own, _)| *own == place).map(|(_, kind)| kind) {
+        Some(Kind::Number) => text.parse().map(Value::Integer).map_err(|_| "not a number".into()),
+        Some(Kind::Truth) => text.parse().map(Value::Boolean).map_err(|_| "neither true nor false".into()),
+        Some(Kind::List) => Ok(Value::Array(setting.values.iter().cloned().map(Value::String).collect())),
+        Some(Kind::Text) => Ok(Value::String(text.to_owned())),
+        None => Err(format!("no setting is called {place}")),
+    }
+}
+
+fn variable(place: &str) -> String {
+    format!("TIDINGS_{}", place.to_uppercase().replace('.', "_"))
+}
+
+fn known(name: &str) -> Option<(&'static str, Kind)> {
+    let place = SHORT.iter().find(|(short, _)| *short == name).map(|(_, place)| *place);
+    let kind = |place| SETTINGS.iter().find(|(own, _)| *own == place).map_or(Kind::Number, |(_, kind)| *kind);
+    match place {
+        Some(place) => Some((place, kind(place))),
+        None => SETTINGS.iter().find(|(place, _)| variable(place) == name).copied(),
+    }
+}
+
+fn nearest(name: &str) -> String {
+    let all = SETTINGS.iter().map(|(place, _)| variable(place));
+    let short = SHORT.iter().map(|(name, _)| *name).chain(OTHERS.iter().copied()).map(String::from);
+    all.chain(short).min_by_key(|known| distance(name, known)).expect("there are settings")
+}
+
+/// How many characters differ (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let cost = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidings_model::Limits;
+
+    fn file(text: &str) -> Result<Layers, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tidings.toml");
+        std::fs::write(&path, text).unwrap();
+        Layers::default().file(&path)
+    }
+
+    fn flag(place: &'static str, value: &str) -> Setting {
+        Setting { said_by: format!("--{place}"), place, values: vec![value.into()] }
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let text = "data = \"a\"\n[http]\nlisten = \"127.0.0.2:1\"\nping_ms = 5\n[limits]\ntopics = 7\n";
+        let env =
+            [("TIDINGS_PORT", "2"), ("TIDINGS_HTTP_PING_MS", "6"), ("TIDINGS_DATA", "b"), ("HOME", "/")];
+        let flags = vec![flag("port", "3"), flag("data", "c")];
+        let config = file(text).unwrap().environment(env).unwrap().settings(flags).unwrap().finish();
+        assert_eq!(config.data.to_str(), Some("c"));
+        assert_eq!(config.http.listen.to_string(), "127.0.0.2:3");
+        assert_eq!((config.http.ping_ms, config.limits.topics, config.http.heartbeat_ms), (6, 7, 15_000));
+    }
+
+    #[test]
+    fn unknown_words_are_refused_with_the_place_or_the_nearest_name() {
+        let error = file("\n[http]\nport = 1\n").err().unwrap().to_string();
+        assert!(error.contains("tidings.toml, line 3") && error.contains("unknown field `port`"), "{error}");
+        let error = Layers::default().environment([("TIDINGS_HTTP_ORIGIN", "x")]).err().unwrap().to_string();
+        assert_eq!(error, "no setting is called TIDINGS_HTTP_ORIGIN; did you mean TIDINGS_HTTP_ORIGINS?");
+        let error = Layers::default().environment([("TIDINGS_THREADS", "x")]).err().unwrap().to_string();
+        assert_eq!(error, "TIDINGS_THREADS: not a number");
+        let error = Layers::default().settings(vec![flag("http.listen", "here")]).err().unwrap().to_string();
+        assert!(error.starts_with("--http.listen: not an IP address"), "{error}");
+        let error = Layers::default().settings(vec![flag("http.tls.cert", "c")]).err().unwrap().to_string();
+        assert!(error.contains("missing field `key`"), "{error}");
+    }
+
+    #[test]
+    fn short_secrets_are_refused_and_long_ones_all_count() {
+        for name in ["TIDINGS_SECRET", "ER_JWT_SECRET"] {
+            let error = Layers::default().environment([(name, "hush")]).err().unwrap().to_string();
+            assert!(error.starts_with(name) && error.contains("at least 32"), "{error}");
+            assert!(!error.contains("hush"));
+        }
+        let long = "x".repeat(32);
+        let layers = file(&format!("[auth]\nsecrets = [\"{long}\"]")).unwrap();
+        let config = layers.environment([("ER_JWT_SECRET", long.as_str())]).unwrap().finish();
+        assert_eq!(config.auth.secrets.len(), 2);
+        assert!(!format!("{config:?}").contains(&long));
+    }
+
+    #[test]
+    fn every_setting_has_a_variable() {
+        let mut full = Table::new();
+        full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
+        full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
+        full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
+        for (section, value) in &full {
+            for word in value.as_table().unwrap().keys() {
+                let place = format!("{section}.{word}");
+                assert!(SETTINGS.iter().any(|(own, _)| *own == place), "{place} has no variable");
+            }
+        }
+        for (place, kind) in SETTINGS {
+            let value = match (*place, kind) {
+                ("http.listen", _) => "127.0.0.1:1",
+                ("auth.secrets", _) => "01234567890123456789012345678901",
+                (_, Kind::Number) => "1",
+                (_, Kind::Truth) => "true",
+                _ => "x",
+            };
+            let mut env = vec![(variable(place), value)];
+            if place.starts_with("http.tls") {
+                env = vec![("TIDINGS_HTTP_TLS_KEY".into(), "x"), ("TIDINGS_HTTP_TLS_CERT".into(), "x")];
+            }
+            let done = Layers::default().environment(env.iter().map(|(n, v)| (n.as_str(), *v)));
+            assert!(done.is_ok(), "{place}: {:?}", done.err());
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Tidings: a self-hosted real-time event hub, as a library.
+//!
+//! [`Embedded`] is a hub inside your own program, without a socket. [`Builder`] is the same with the server's
+//! doors in front. Both give a [`Tidings`] handle: publish, schedule, cancel, read, subscribe.
+//! Never: reads the environment, installs a subscriber for logs, or exits; that is `main.rs`.
+
+#[cfg(feature = "server")]
+mod builder;
+#[cfg(feature = "server")]
+pub mod config;
+mod embedded;
+pub mod secret;
+
+#[cfg(feature = "server")]
+pub use builder::{Builder, Running, StartError};
+#[cfg(feature = "server")]
+pub use config::Config;
+pub use embedded::Embedded;
+pub use secret::DataSecret;
+
+pub use tidings_engine::{
+    Batch, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention, Subscription,
+    Tidings, TopicSettings,
+};
+pub use tidings_log::embedded::Options as LogOptions;
+pub use tidings_log::{Bounds, Clock, Due, Error as LogError, Log, SystemClock};
+pub use tidings_model::{
+    Attributes, Code, Cursor, Epoch, Event, EventError, Filter, From, Grant, Grants, Key, Limits, NewEvent,
+    Offset, Position, Principal, Timestamp, Topic, TopicError, TopicName, UserId, Uuid,
+};

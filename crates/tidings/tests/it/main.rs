@@ -1,0 +1,12 @@
+//! The black box: the real `tidings` program, met only through its doors and its command line.
+
+mod bad_input;
+mod cli;
+mod crash;
+mod gate;
+mod harness;
+mod http;
+mod library;
+mod quickstart;
+mod shutdown;
+mod slow_reader;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use tidings_model::{Event, Offset, Topic};
+use tidings_model::{Epoch, Event, Offset, Topic};
 
 /// A wire format's place among the encodings an entry remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub trait Listener: Send + Sync {
 pub(crate) struct Shared {
     /// Every event up to here has been pushed to its feeds.
     tail: AtomicU64,
+    /// The epoch that tail belongs to, plus one; 0 while nothing was told.
+    epoch: AtomicU64,
     /// Counts how often the topic was dropped.
     generation: AtomicU64,
 }
@@ -64,7 +66,16 @@ impl Shared {
         self.generation.load(Ordering::Acquire)
     }
 
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.epoch.load(Ordering::Acquire).checked_sub(1).map(|epoch| Epoch(epoch as u32))
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(u64::from(epoch.0) + 1, Ordering::Release);
+    }
+
     pub(crate) fn restart(&self) {
+        self.epoch.store(0, Ordering::Release);
         self.tail.store(0, Ordering::Release);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }

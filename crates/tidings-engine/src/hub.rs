@@ -117,6 +117,7 @@ impl Observer for Hub {
                     feeds.all().for_each(|feed| feed.restart(before));
                 }
                 feeds.last = Some(offset);
+                channel.shared.set_epoch(event.epoch());
                 let keyed = event.key().and_then(|k| Key::parse(k).ok()).and_then(|k| feeds.keys.get(&k));
                 if feeds.whole.is_none() && keyed.is_none() {
                     continue;

@@ -154,22 +154,18 @@ impl Leg {
         if self.epoch.is_none() {
             self.epoch = log.bounds(&self.topic.name).map(|b| b.epoch);
         }
+        if self.feed.shared.epoch() != self.epoch {
+            // The hub has told nothing yet, or not yet that the topic was dropped, and this leg knows.
+            return Offer::Nothing;
+        }
         match self.feed.after(self.cursor, max) {
             Fetched::Nothing => Offer::Nothing,
             Fetched::Behind => Offer::Behind,
-            // The hub has not heard yet that the topic was dropped; this leg has.
-            Fetched::Entries(entries, _) if entries.iter().any(|e| self.is_foreign(&e.event)) => {
-                Offer::Nothing
-            }
             Fetched::Entries(entries, up_to) => {
                 self.cursor = self.cursor.max(up_to);
                 if entries.is_empty() { Offer::Nothing } else { Offer::Entries { entries, in_state: false } }
             }
         }
-    }
-
-    fn is_foreign(&self, event: &Event) -> bool {
-        self.epoch != Some(event.epoch())
     }
 
     /// The topic was dropped: what follows is another life of it.
@@ -190,6 +186,12 @@ impl Leg {
         if let Some(walk) = &mut self.state {
             let rest = &walk.offsets[walk.at..];
             let events = log.read_at(&self.topic.name, rest, max).await?;
+            // Offsets of one life mean nothing in another.
+            if log.bounds(&self.topic.name).map(|b| b.epoch) != self.epoch
+                || events.iter().any(|e| Some(e.epoch()) != self.epoch)
+            {
+                return Ok(Offer::Gap(self.restart(log)));
+            }
             let Some(last) = events.last().map(Event::offset) else {
                 walk.at = walk.offsets.len();
                 return Ok(Offer::Nothing);
@@ -237,6 +239,7 @@ impl Leg {
 
     fn trimmed(&mut self, bounds: Bounds) -> Gap {
         let gap = self.gap_at(GapReason::Trimmed, self.cursor, Some(bounds));
+        self.epoch = Some(bounds.epoch);
         self.cursor = Offset(bounds.oldest.0 - 1);
         gap
     }

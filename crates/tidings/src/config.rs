@@ -111,6 +111,7 @@ impl From<Log> for Options {
             unapplied_bytes_max: log.unapplied_bytes_max,
             block_cache_bytes: log.block_cache_bytes,
             ids: IdWindow { age_ms: log.ids_age_ms, events: log.ids_events },
+            ..Self::default()
         }
     }
 }

@@ -141,6 +141,8 @@ impl Writer {
 
     /// Shows a durable group to readers, followers and the observer.
     fn publish(&mut self, mut group: Group) {
+        let catalog = self.catalog.clone();
+        let moment = catalog.change();
         let end = group.base + group.bytes.len() as u64;
         let base = group.base;
         let runs = group.notices.iter().filter_map(|notice| match notice {
@@ -181,6 +183,7 @@ impl Writer {
         if group.for_index && !bytes.is_empty() {
             self.stage.pushed_to_index(push(&self.index.feed));
         }
+        drop(moment);
         if needs_cleaning {
             self.keeper.push(Chore::Clean);
         }

@@ -197,7 +197,10 @@ async fn what_begins_while_a_stream_that_waits_for_it_is_away_is_not_lost() {
     drop(live);
     server.publish("later", &[json!(2), json!(3)]).await;
     let mut again = Sse::open(&server, path, &server.admin, Some(&cursor)).await;
-    assert_eq!((again.event().await["data"].clone(), again.event().await["data"].clone()), (json!(2), json!(3)));
+    assert_eq!(
+        (again.event().await["data"].clone(), again.event().await["data"].clone()),
+        (json!(2), json!(3))
+    );
 
     // The same by WebSocket, from the position that the answer to `subscribe` gives.
     let mut ws = server.ws(&server.admin).await;

@@ -83,7 +83,9 @@ impl Leg {
             _ => None,
         };
         let Some(bounds) = bounds else {
-            if let Some(asked) = position {
+            if let Some(asked) = position
+                && !asked.is_before_all()
+            {
                 self.gap = Some(self.gap_at(GapReason::Epoch, asked.offset, None));
             }
             return Ok(());
@@ -99,6 +101,13 @@ impl Leg {
             From::Time(at) => log.at_time(&self.topic.name, *at).await?,
             From::Cursor(_) => match position {
                 None => bounds.tail,
+                // The topic has begun since: all of it is news.
+                Some(asked) if asked.is_before_all() => {
+                    if before_oldest > Offset::ZERO {
+                        self.gap = Some(self.gap_at(GapReason::Trimmed, Offset::ZERO, Some(bounds)));
+                    }
+                    before_oldest
+                }
                 Some(asked) if asked.epoch != bounds.epoch || asked.offset > bounds.tail => {
                     self.gap = Some(self.gap_at(GapReason::Epoch, asked.offset, Some(bounds)));
                     before_oldest
@@ -274,14 +283,17 @@ impl Leg {
 
     /// The position after `offset`. While a gap has not been said yet, what was asked for: resuming there
     /// finds the gap again.
-    pub fn position(&self, offset: Offset, in_state: bool) -> Option<Position> {
+    pub fn position(&self, offset: Offset, in_state: bool) -> Position {
         let topic = self.topic.name.clone();
-        let offset = match &self.gap {
-            Some(gap) if gap.reason == GapReason::Epoch => return None,
-            Some(gap) => gap.asked,
-            None => offset,
+        let (epoch, offset) = match (&self.gap, self.epoch) {
+            // Of no life, so that it is a gap whatever life the topic is in by then.
+            (Some(gap), _) if gap.reason == GapReason::Epoch => (Epoch::NONE, gap.asked.max(Offset(1))),
+            (Some(gap), Some(epoch)) => (epoch, gap.asked),
+            (None, Some(epoch)) => (epoch, offset),
+            // Left out it would mean `latest`, and what begins during a disconnect would be lost.
+            (_, None) => return Position::before_all(topic),
         };
-        self.epoch.map(|epoch| Position { topic, epoch, offset, in_state })
+        Position { topic, epoch, offset, in_state }
     }
 
     pub fn is_in_state(&self) -> bool {
@@ -294,6 +306,6 @@ fn entries(events: Vec<Event>) -> Vec<Arc<Entry>> {
 }
 
 /// A cursor of these positions.
-pub(crate) fn cursor(positions: impl Iterator<Item = Option<Position>>) -> Cursor {
-    Cursor { positions: positions.flatten().collect() }
+pub(crate) fn cursor(positions: impl Iterator<Item = Position>) -> Cursor {
+    Cursor { positions: positions.collect() }
 }

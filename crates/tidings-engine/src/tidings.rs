@@ -142,6 +142,7 @@ impl Tidings {
             From::Time(at) => (self.log().at_time(&topic.name, *at).await?, false),
             From::Cursor(cursor) => match cursor.position(&topic.name) {
                 None => (bounds.tail, false),
+                Some(asked) if asked.is_before_all() => (before_oldest, before_oldest > Offset::ZERO),
                 Some(asked) if asked.epoch != bounds.epoch || asked.offset > bounds.tail => {
                     (if asked.in_state { Offset::ZERO } else { before_oldest }, true)
                 }

@@ -27,6 +27,11 @@ impl fmt::Display for Offset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u32);
 
+impl Epoch {
+    /// Of no life: a topic that did not exist yet, or whose life is not known any more.
+    pub const NONE: Self = Self(0);
+}
+
 /// "Everything of this topic up to and including `offset` has been seen."
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -87,6 +92,16 @@ impl Cursor {
 }
 
 impl Position {
+    /// Before everything a topic will ever hold, while it does not exist yet.
+    pub fn before_all(topic: TopicName) -> Self {
+        Self { topic, epoch: Epoch::NONE, offset: Offset::ZERO, in_state: false }
+    }
+
+    /// Whether the topic did not exist when this was made: then nothing of it has been seen or missed.
+    pub fn is_before_all(&self) -> bool {
+        self.epoch == Epoch::NONE && self.offset == Offset::ZERO
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(u8::from(self.in_state));
         out.extend_from_slice(&self.epoch.0.to_le_bytes());

@@ -92,8 +92,10 @@ async fn live(stream: &mut Stream, framing: Framing, expires: Instant) -> End {
     let ping = Duration::from_millis(config.ping_ms);
     let beat = Duration::from_millis(config.heartbeat_ms).min(ping);
     let (mut pinged, mut sent) = (Instant::now(), 0);
-    // The first bytes tell the client, and every proxy between, that the stream is open.
-    stream.out.push_back(framing.wrap(b":\n\n".to_vec()));
+    // The first bytes tell the client, and every proxy between, that the stream is open; the position it begins
+    // at lets a client resume that is cut off before its first event.
+    let begins = wire::sse_cursor(&stream.subscription().cursor());
+    stream.out.push_back(framing.wrap(begins));
     if let Err(end) = stream.go_live().await {
         return end;
     }

@@ -185,7 +185,7 @@ impl Stage {
 
     fn create(&mut self, name: TopicName, group: &mut Group) {
         self.topic_id_max += 1;
-        let epoch = Epoch(getrandom::u32().expect("the system has randomness"));
+        let epoch = Epoch(getrandom::u32().expect("the system has randomness").max(Epoch::NONE.0 + 1));
         let topic = Arc::new(Topic::new(self.topic_id_max, epoch, name.clone(), Ends::default()));
         group.notices.push(Notice::Created(topic.clone()));
         group.undo.push(Undo::Head(name.clone(), None));

@@ -2,7 +2,7 @@
 //!
 //! `TIDINGS_TORTURE=N` kills N times instead of 50; `TIDINGS_SEED=N` repeats a run's moments.
 
-use crate::harness::{Random, Server, Sse, Ws, soon};
+use crate::harness::{Random, Server, Sse, Ws, soon, until};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +38,10 @@ impl Witness {
             (event["offset"].as_u64().expect("an offset"), event["id"].as_str().expect("an id"));
         let before = places.lock().unwrap().insert((topic.to_owned(), offset), id.to_owned());
         assert!(before.is_none_or(|b| b == id), "offset {offset} of {topic} has held two events");
+    }
+
+    fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
     }
 
     fn is_over(&self) -> bool {
@@ -164,7 +168,12 @@ async fn nothing_acknowledged_is_lost_and_nothing_delivered_is_taken_back() {
     tasks.push(tokio::spawn(follow_by_ws(reach.clone(), Arc::clone(&witness))));
 
     for round in 0..kills {
-        tokio::time::sleep(Duration::from_millis(random.below(250))).await;
+        // Mostly under load, sometimes before the first event after a start.
+        if random.below(5) > 0 {
+            let before = witness.count();
+            until("publishing to go on", || async { witness.count() > before }).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.below(150))).await;
         server.kill().await;
         if random.below(5) == 0 {
             // Also in the midst of a start.

@@ -170,6 +170,49 @@ async fn one_cursor_goes_over_several_topics_and_every_transport() {
 }
 
 #[tokio::test]
+async fn a_stream_can_be_resumed_before_its_first_event() {
+    let server = Server::start().await;
+    server.publish("t", &[json!("before")]).await;
+    for topic in ["t", "new"] {
+        let mut live = server.sse(topic, "from=latest").await;
+        let first = live.next().await.expect("the stream is open");
+        let cursor = first.id.expect("the position it begins at");
+        drop(live);
+        server.publish(topic, &[json!("meanwhile")]).await;
+        let path = format!("/v1/topics/{topic}/events");
+        let mut again = Sse::open(&server, &path, &server.admin, Some(&cursor)).await;
+        assert_eq!(again.event().await["data"], "meanwhile", "{topic}");
+    }
+}
+
+#[tokio::test]
+async fn what_begins_while_a_stream_that_waits_for_it_is_away_is_not_lost() {
+    let server = Server::start().await;
+    let path = "/v1/stream?topic=here&topic=later&from=latest";
+    let mut live = Sse::open(&server, path, &server.admin, None).await;
+    live.next().await.expect("the stream is open");
+    server.publish("here", &[json!(1)]).await;
+    assert_eq!(live.event().await["data"], 1);
+    let cursor = live.cursor.clone().unwrap();
+    drop(live);
+    server.publish("later", &[json!(2), json!(3)]).await;
+    let mut again = Sse::open(&server, path, &server.admin, Some(&cursor)).await;
+    assert_eq!(
+        (again.event().await["data"].clone(), again.event().await["data"].clone()),
+        (json!(2), json!(3))
+    );
+
+    // The same by WebSocket, from the position that the answer to `subscribe` gives.
+    let mut ws = server.ws(&server.admin).await;
+    let subscribed = ws.subscribe("newest", "latest").await;
+    drop(ws);
+    server.publish("newest", &[json!(4)]).await;
+    let mut ws = server.ws(&server.admin).await;
+    ws.subscribe("newest", subscribed["cursor"].as_str().unwrap()).await;
+    assert_eq!(ws.event().await["data"], 4);
+}
+
+#[tokio::test]
 async fn state_comes_first_and_then_what_follows() {
     let server = Server::start().await;
     let body = r#"[{"key":"1","data":"old"},{"key":"2","data":"two"},{"key":"1","data":"new"}]"#;

@@ -131,7 +131,7 @@ async fn a_client_that_never_reads_delays_nobody_and_gets_everything_later() {
         "p99 alone {alone:?}, beside a stuck reader {beside:?}; memory {before} KiB, then {highest} KiB"
     );
     assert!(
-        beside < alone * 3 + Duration::from_millis(50),
+        beside < alone * 3 + Duration::from_millis(100),
         "the others are delayed: {alone:?}, now {beside:?}"
     );
     assert!(highest < before + (64 << 10), "memory grew from {before} to {highest} KiB");

@@ -54,7 +54,17 @@ impl Writer {
     /// Writes until the inbox is closed and empty.
     pub fn run(mut self) {
         let mut jobs = Vec::new();
-        while self.inbox.take(self.group_bytes_max, &mut jobs) {
+        let mut had_company = false;
+        loop {
+            if had_company {
+                // Several commit at once: whoever is about to hand over its batch may do so first, and one
+                // sync serves more of them. With nobody waiting for the processor this returns at once.
+                std::thread::yield_now();
+            }
+            if !self.inbox.take(self.group_bytes_max, &mut jobs) {
+                return;
+            }
+            had_company = jobs.len() > 1;
             self.commit(&mut jobs);
         }
     }

@@ -9,7 +9,7 @@ use crate::conn::{Conn, Pumped};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use tidings_engine::{Feed, Listener, Services, Subscription};
 
 /// The threads that write live events. Cheap to clone.
@@ -32,6 +32,8 @@ struct Inbox {
     woken: Vec<Arc<Feed>>,
     parked: Vec<Parked>,
     left: HashSet<usize>,
+    /// The thread sleeps and has to be woken.
+    is_idle: bool,
 }
 
 struct Parked {
@@ -47,7 +49,7 @@ impl Listener for Shard {
         if !inbox.woken.iter().rev().take(8).any(|f| Arc::ptr_eq(f, feed)) {
             inbox.woken.push(Arc::clone(feed));
         }
-        self.news.notify_one();
+        self.rouse(inbox);
     }
 }
 
@@ -81,8 +83,7 @@ impl Fan {
             stop.cancelled().await;
             for shard in all.iter() {
                 shard.stop.store(true, Ordering::Release);
-                let _inbox = shard.inbox.lock().expect("no panic while holding the lock");
-                shard.news.notify_one();
+                shard.rouse(shard.inbox.lock().expect("no panic while holding the lock"));
             }
         });
         Self { shards, turn: Arc::default(), tickets: Arc::default() }
@@ -105,7 +106,7 @@ impl Fan {
         conn.park(subscription, ticket);
         let mut inbox = berth.shard.inbox.lock().expect("no panic while holding the lock");
         inbox.parked.push(Parked { conn: Arc::clone(conn), ticket, feeds });
-        berth.shard.news.notify_one();
+        berth.shard.rouse(inbox);
     }
 }
 
@@ -119,7 +120,7 @@ impl Berth {
     pub fn leave(&self, conn: &Arc<Conn>) {
         let mut inbox = self.shard.inbox.lock().expect("no panic while holding the lock");
         inbox.left.insert(Arc::as_ptr(conn) as usize);
-        self.shard.news.notify_one();
+        self.shard.rouse(inbox);
     }
 }
 
@@ -128,16 +129,25 @@ fn address(feed: &Arc<Feed>) -> usize {
 }
 
 impl Shard {
+    /// Wakes the thread if it sleeps; a wake-up it does not need would be a system call for nothing.
+    fn rouse(&self, mut inbox: MutexGuard<'_, Inbox>) {
+        if std::mem::take(&mut inbox.is_idle) {
+            drop(inbox);
+            self.news.notify_one();
+        }
+    }
+
     fn run(&self) {
         let mut places: HashMap<usize, Vec<(Arc<Conn>, u64)>> = HashMap::new();
         let mut scratch: VecDeque<Bytes> = VecDeque::new();
         loop {
-            let Inbox { woken, parked, left } = {
+            let Inbox { woken, parked, left, .. } = {
                 let mut inbox = self.inbox.lock().expect("no panic while holding the lock");
                 while inbox.woken.is_empty() && inbox.parked.is_empty() && inbox.left.is_empty() {
                     if self.stop.load(Ordering::Acquire) {
                         return;
                     }
+                    inbox.is_idle = true;
                     inbox = self.news.wait(inbox).expect("no panic while holding the lock");
                 }
                 std::mem::take(&mut *inbox)

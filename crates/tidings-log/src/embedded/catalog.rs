@@ -7,7 +7,7 @@ use crate::Bounds;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 use tidings_model::{Epoch, Offset, TopicName};
 
 /// One life of a topic; a topic that was dropped and came back is another one.
@@ -77,6 +77,8 @@ impl Topic {
 #[derive(Debug, Default)]
 pub struct Catalog {
     topics: RwLock<Topics>,
+    /// Held while a group becomes visible, so that nobody sees half of it.
+    moment: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,17 @@ struct Topics {
 }
 
 impl Catalog {
+    /// Makes a group visible, and hands it to the followers, in one moment.
+    pub fn change(&self) -> RwLockWriteGuard<'_, ()> {
+        self.moment.write().expect("no panic while holding the lock")
+    }
+
+    /// Looks at several things as of one moment, as at a tail and what the followers have been handed.
+    pub fn look<T>(&self, f: impl FnOnce() -> T) -> T {
+        let _moment = self.moment.read().expect("no panic while holding the lock");
+        f()
+    }
+
     pub fn get(&self, name: &TopicName) -> Option<Arc<Topic>> {
         self.read().by_name.get(name).cloned()
     }

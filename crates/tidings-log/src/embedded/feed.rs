@@ -87,9 +87,8 @@ impl<T: Clone> Feed<T> {
         Ok(())
     }
 
-    /// Waits until everything pushed before this call is applied.
-    pub async fn wait(&self) -> Result<(), Error> {
-        let number = self.pushed();
+    /// Waits until item `number` is applied.
+    pub async fn wait(&self, number: u64) -> Result<(), Error> {
         loop {
             let settled = self.settled_async.notified();
             tokio::pin!(settled);
@@ -107,7 +106,7 @@ impl<T: Clone> Feed<T> {
 
     fn check(&self, state: &State<T>) -> Result<(), Error> {
         match &state.failed {
-            _ if state.closed && state.items.is_empty() => Err(Error::Closed),
+            _ if state.closed => Err(Error::Closed),
             Some(what) => Err(Error::Store {
                 doing: format!("following the log with {}", self.what),
                 what: what.clone(),
@@ -164,6 +163,11 @@ impl<T: Clone> Feed<T> {
         let pause = Duration::from_secs(1);
         drop(self.filled.wait_timeout(state, pause).expect("no panic while holding the lock"));
         true
+    }
+
+    /// Whether no more items will come.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// No more items will come.

@@ -14,6 +14,7 @@ use crate::Error;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The version of the data directory that this program reads and writes.
 pub const FORMAT: u32 = 1;
@@ -98,16 +99,26 @@ impl Segments {
         sync_dir(&self.dir)
     }
 
-    /// The numbers of all segment files, ascending; left-over temporary files are removed.
+    /// Removes what unfinished replacements have left behind. Only while no other thread writes here.
+    pub fn remove_temporary(&self) -> Result<(), Error> {
+        let io = || Error::io(format!("removing temporary files of {}", self.dir.display()));
+        for entry in std::fs::read_dir(&self.dir).map_err(io())? {
+            let path = entry.map_err(io())?.path();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                std::fs::remove_file(&path).map_err(io())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The numbers of all segment files, ascending.
     pub fn list(&self) -> Result<Vec<u32>, Error> {
         let io = || Error::io(format!("listing {}", self.dir.display()));
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&self.dir).map_err(io())? {
             let path = entry.map_err(io())?.path();
-            match path.extension().and_then(|e| e.to_str()) {
-                Some("log") => numbers.extend(path.file_stem().and_then(|s| s.to_str()?.parse::<u32>().ok())),
-                Some("tmp") => std::fs::remove_file(&path).map_err(io())?,
-                _ => {}
+            if path.extension().is_some_and(|e| e == "log") {
+                numbers.extend(path.file_stem().and_then(|s| s.to_str()?.parse::<u32>().ok()));
             }
         }
         numbers.sort_unstable();
@@ -128,8 +139,10 @@ impl Segments {
 
 /// Replaces `path` by a file with these bytes: after a crash it is the old one or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    // Two threads may make the same file at once; each makes its own.
+    static MADE: AtomicU64 = AtomicU64::new(0);
     let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
+    name.push(format!(".{}.tmp", MADE.fetch_add(1, Ordering::Relaxed)));
     let temporary = PathBuf::from(name);
     write_synced(&temporary, bytes)?;
     std::fs::rename(&temporary, path)

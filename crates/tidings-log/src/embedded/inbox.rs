@@ -45,6 +45,8 @@ pub struct Inbox {
 struct State {
     jobs: VecDeque<Job>,
     closed: bool,
+    /// The writer sleeps and has to be woken. Waking one that is at work costs a system call for nothing.
+    is_idle: bool,
 }
 
 impl Inbox {
@@ -63,14 +65,17 @@ impl Inbox {
         let units = weight.div_ceil(UNIT).clamp(UNITS_MIN, self.units_max);
         let room = self.room.clone().acquire_many_owned(units as u32).await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        {
+        let is_idle = {
             let mut state = self.lock();
             if state.closed {
                 return Err(Error::Closed);
             }
             state.jobs.push_back(Job { batch, weight, reply, _room: room });
+            std::mem::take(&mut state.is_idle)
+        };
+        if is_idle {
+            self.filled.notify_one();
         }
-        self.filled.notify_one();
         answer.await.unwrap_or_else(|_| Err(Error::Unknown("the writer stopped".to_owned())))
     }
 
@@ -82,6 +87,7 @@ impl Inbox {
             if state.closed {
                 return false;
             }
+            state.is_idle = true;
             state = self.filled.wait(state).expect("no panic while holding the lock");
         }
         let mut bytes = 0;

@@ -88,7 +88,7 @@ impl Index {
     fn apply(&self, segments: &Segments, news: &[News]) -> Result<(), Error> {
         if let [News::Opened(until), ..] = news {
             let store = Store::open(&self.path, self.identity, *until)?;
-            store.replay(segments, *until)?;
+            store.replay(segments, *until, || self.feed.is_closed())?;
             *self.store.write().expect("no panic while holding the lock") = Some(Arc::new(store));
         }
         let store = self.store()?;
@@ -183,7 +183,7 @@ struct Changes {
     gone: Vec<Vec<u8>>,
     /// `None` takes the key out of State.
     state: HashMap<Vec<u8>, Option<u64>>,
-    ids: Vec<(i64, [u8; 20], Remembered)>,
+    ids: HashMap<(i64, [u8; 20]), Remembered>,
     applied: Option<Place>,
 }
 
@@ -199,7 +199,7 @@ impl Changes {
         if id_given {
             let time = scan::published_ms(event.record);
             let at = Remembered { offset: event.offset, time };
-            self.ids.push((time.div_euclid(DAY_MS), id_key(event.topic, id), at));
+            self.ids.insert((time.div_euclid(DAY_MS), id_key(event.topic, id)), at);
         }
     }
 }
@@ -256,7 +256,7 @@ impl Store {
         Ok(Place { segment, at: self.meta_number("at")?.unwrap_or(0) as u64 })
     }
 
-    fn replay(&self, segments: &Segments, until: Place) -> Result<(), Error> {
+    fn replay(&self, segments: &Segments, until: Place, is_closed: impl Fn() -> bool) -> Result<(), Error> {
         let mut saved = self.applied()?;
         let mut changes = Changes::default();
         scan::replay(segments, saved, until, |end, record| {
@@ -265,6 +265,7 @@ impl Store {
             if end.segment != saved.segment || end.at - saved.at > REPLAY_BYTES {
                 saved = end;
                 self.commit(std::mem::take(&mut changes))?;
+                return if is_closed() { Err(Error::Closed) } else { Ok(()) };
             }
             Ok(())
         })?;
@@ -283,7 +284,7 @@ impl Store {
                 None => batch.remove(&self.state, key),
             }
         }
-        for (day, key, at) in changes.ids {
+        for ((day, key), at) in changes.ids {
             let mut value = [0; 16];
             value[..8].copy_from_slice(&at.offset.to_be_bytes());
             value[8..].copy_from_slice(&at.time.to_be_bytes());

@@ -14,6 +14,7 @@ use crate::Error;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// Something to do soon.
 pub enum Chore {
@@ -85,12 +86,36 @@ impl Keeper {
     /// Does chores until closed. What is left undone then is found and done at the next start.
     pub fn run(&self, mut cleaner: Cleaner) {
         while let Some(chore) = self.next() {
-            if let Err(e) = self.perform(chore, &mut cleaner) {
-                tracing::error!(error = %e, "a chore of the log failed; the next start repeats it");
+            let done = match chore {
+                Chore::Prepare(number) => self.prepare(&cleaner.shelf, number),
+                Chore::Clean => cleaner.clean(),
+                Chore::Seal(active) => match seal(&active, &cleaner) {
+                    // Segments are closed in order, or the next start could not tell what is known.
+                    Err(e) if !self.try_again(Chore::Seal(active)) => {
+                        tracing::error!(error = %e, "a segment was not closed; the next start does it");
+                        return;
+                    }
+                    done => done,
+                },
+            };
+            match done {
+                Err(Error::Closed) | Ok(()) => {}
+                Err(e) => tracing::error!(error = %e, "a chore of the log failed"),
             }
             self.lock().busy = false;
             self.changed.notify_all();
         }
+    }
+
+    /// Puts a chore back and waits a little; `false` if closed.
+    fn try_again(&self, chore: Chore) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        state.chores.push_front(chore);
+        drop(self.changed.wait_timeout(state, Duration::from_secs(1)));
+        true
     }
 
     fn next(&self) -> Option<Chore> {
@@ -110,14 +135,6 @@ impl Keeper {
                 return Some(chore);
             }
             state = self.changed.wait(state).expect("no panic while holding the lock");
-        }
-    }
-
-    fn perform(&self, chore: Chore, cleaner: &mut Cleaner) -> Result<(), Error> {
-        match chore {
-            Chore::Prepare(number) => self.prepare(&cleaner.shelf, number),
-            Chore::Seal(active) => seal(&active, cleaner),
-            Chore::Clean => cleaner.clean(),
         }
     }
 

@@ -83,8 +83,24 @@ impl EmbeddedLog {
         &self,
         f: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.reader.side.feed.wait().await?;
+        let side = &self.reader.side.feed;
+        side.wait(self.reader.catalog.look(|| side.pushed())).await?;
         self.blocking(f).await
+    }
+
+    /// Runs a read about one topic that needs the index and sees everything acknowledged, and its tail at
+    /// the moment of asking; `empty` if there is no such topic.
+    async fn of_index<T: Send + 'static>(
+        &self,
+        name: TopicName,
+        empty: T,
+        f: impl FnOnce(&Reader, &Topic, u64) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (catalog, index) = (&self.reader.catalog, &self.reader.index.feed);
+        let found = catalog.look(|| catalog.get(&name).map(|topic| (topic.tail(), topic, index.pushed())));
+        let Some((tail, topic, number)) = found else { return Ok(empty) };
+        index.wait(number).await?;
+        self.blocking(move |reader| f(reader, &topic, tail)).await
     }
 }
 
@@ -119,29 +135,18 @@ impl Log for EmbeddedLog {
     }
 
     fn read_key(&self, topic: &TopicName, key: &Key, after: Offset, max: ReadMax) -> Answer<'_, Vec<Event>> {
-        let (topic, key) = (topic.clone(), key.clone());
-        Box::pin(async move {
-            self.reader.index.feed.wait().await?;
-            self.of_topic(&topic, Vec::new(), move |r, t| r.read_key(t, &key, after.0, max)).await
-        })
+        let key = key.clone();
+        Box::pin(self.of_index(topic.clone(), Vec::new(), move |r, t, _| r.read_key(t, &key, after.0, max)))
     }
 
     fn state(&self, topic: &TopicName, key: Option<&Key>) -> Answer<'_, State> {
-        let (topic, key) = (self.reader.catalog.get(topic), key.cloned());
-        Box::pin(async move {
-            let Some(topic) = topic else { return Ok(State { offsets: Vec::new(), tail: Offset::ZERO }) };
-            let tail = topic.tail();
-            self.reader.index.feed.wait().await?;
-            self.blocking(move |reader| reader.state(&topic, key.as_ref(), tail)).await
-        })
+        let (key, none) = (key.cloned(), State { offsets: Vec::new(), tail: Offset::ZERO });
+        Box::pin(self.of_index(topic.clone(), none, move |r, t, tail| r.state(t, key.as_ref(), tail)))
     }
 
     fn read_at(&self, topic: &TopicName, offsets: &[Offset], max: ReadMax) -> Answer<'_, Vec<Event>> {
-        let (topic, offsets) = (topic.clone(), offsets.to_vec());
-        Box::pin(async move {
-            self.reader.index.feed.wait().await?;
-            self.of_topic(&topic, Vec::new(), move |r, t| r.read_at(t, &offsets, max)).await
-        })
+        let offsets = offsets.to_vec();
+        Box::pin(self.of_index(topic.clone(), Vec::new(), move |r, t, _| r.read_at(t, &offsets, max)))
     }
 
     fn at_time(&self, topic: &TopicName, at: Timestamp) -> Answer<'_, Offset> {

@@ -104,6 +104,7 @@ impl EmbeddedLog {
             shelf: shelf.clone(),
             side: side.clone(),
             index: index.clone(),
+            looked_at: Default::default(),
         };
         let reader = Reader {
             catalog,
@@ -154,8 +155,10 @@ impl EmbeddedLog {
             Ok(())
         })
         .await?;
-        self.reader.side.feed.wait().await?;
-        self.reader.index.feed.wait().await
+        for feed in [&self.reader.side.feed, &self.reader.index.feed] {
+            feed.wait(feed.pushed()).await?;
+        }
+        Ok(())
     }
 }
 
@@ -172,6 +175,11 @@ fn stop(running: &Mutex<Option<Running>>) {
     let Some(running) = running.take() else { return };
     running.inbox.close();
     join(running.writer);
+    let index = &running.reader.index.feed;
+    if index.applied() == 0 {
+        // It is still being opened or built; it goes on where it was at the next start.
+        index.close();
+    }
     running.keeper.close();
     join(running.keeping);
     let active = running.reader.shelf.active();

@@ -45,6 +45,7 @@ impl Recovered {
 }
 
 pub fn recover(segments: &Segments, stored: Stored) -> Result<Recovered, Error> {
+    segments.remove_temporary()?;
     let mut numbers = segments.list()?;
     check_side(segments, &numbers, &stored)?;
     drop_blank(segments, &mut numbers)?;
@@ -65,7 +66,8 @@ pub fn recover(segments: &Segments, stored: Stored) -> Result<Recovered, Error> 
         open.push((Arc::new(active), file));
     }
     if open.is_empty() {
-        let number = numbers.last().map_or(1, |last| last + 1);
+        // Numbers never run backwards, also when cleaning has removed the segments at the end.
+        let number = numbers.last().map_or(1, |last| last + 1).max(applied.segment);
         begin = before(segments, &numbers, number)?;
         let (head, file) = create_segment(segments, number)?;
         let active = Active::new(number, head.salt, file.clone(), HEAD as u64, HashMap::new());
@@ -77,8 +79,7 @@ pub fn recover(segments: &Segments, stored: Stored) -> Result<Recovered, Error> 
     let recovered = Recovered { catalog: found.catalog()?, open, file, begin, gone, topic_id_max, last_time };
     let end = recovered.end();
     // Nothing is lost with a segment that was made and never written.
-    let is_blank = applied.at <= HEAD as u64 && applied.segment == end.segment + 1;
-    if end < applied && !is_blank {
+    if end < applied && applied.at > HEAD as u64 {
         let what = format!(
             "acknowledged records are missing: the log went on to byte {} of segment {}",
             applied.at, applied.segment

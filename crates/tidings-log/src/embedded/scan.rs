@@ -11,7 +11,6 @@ use super::positions::Positions;
 use crate::Error;
 use std::collections::HashMap;
 use std::path::Path;
-use tidings_model::RecordWriter;
 
 /// A place in the log: everything before it comes earlier in commit order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -119,12 +118,7 @@ pub fn published_ms(record: &[u8]) -> i64 {
     record.get(16..24).map_or(0, |ms| i64::from_le_bytes(ms.try_into().expect("8 bytes")))
 }
 
-/// The key of an event's record, if it has one.
-pub fn key_of(record: &[u8]) -> Option<&str> {
-    RecordWriter::peek(record).2
-}
-
-/// Hands every entry from `from` up to `to` to `each`, and the place after it to `after` for each record.
+/// Hands every record from `from` up to `to` to `each`, with the place after it.
 pub fn replay(
     segments: &Segments,
     from: Place,

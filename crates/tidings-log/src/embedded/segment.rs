@@ -70,25 +70,30 @@ pub struct Sealed {
 impl Sealed {
     /// Opens a closed segment; `None` if it is gone. Makes its sidecar again if that is missing.
     pub fn load(segments: &Segments, number: u32) -> Result<Option<Self>, Error> {
-        let path = segments.log(number);
-        let io = || Error::io(format!("opening {}", path.display()));
-        let file = match File::open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(io())?,
-        };
-        let end = file.metadata().map_err(io())?.len();
-        let head = read_head(&file).ok_or_else(|| Error::Corrupt {
-            path: path.clone(),
-            at: 0,
-            what: "no segment head".to_owned(),
-        })?;
-        let known = std::fs::read(segments.sidecar(number)).ok();
-        let known = known.and_then(|bytes| Sidecar::decode(&bytes));
-        let sidecar = match known.filter(|s| s.salt == head.salt && s.end == end) {
-            Some(sidecar) => sidecar,
-            None => make_sidecar(segments, number)?,
-        };
-        Ok(Some(Self { number, source: Source::new(Arc::new(file)), sidecar }))
+        loop {
+            let path = segments.log(number);
+            let io = || Error::io(format!("opening {}", path.display()));
+            let file = match File::open(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                file => file.map_err(io())?,
+            };
+            let end = file.metadata().map_err(io())?.len();
+            let head = read_head(&file).ok_or_else(|| Error::Corrupt {
+                path: path.clone(),
+                at: 0,
+                what: "no segment head".to_owned(),
+            })?;
+            let fits = |sidecar: &Sidecar| sidecar.salt == head.salt && sidecar.end == end;
+            let known = std::fs::read(segments.sidecar(number)).ok();
+            let sidecar = match known.and_then(|bytes| Sidecar::decode(&bytes)).filter(fits) {
+                Some(sidecar) => sidecar,
+                None => make_sidecar(segments, number)?,
+            };
+            // Otherwise cleaning has replaced the file meanwhile.
+            if fits(&sidecar) {
+                return Ok(Some(Self { number, source: Source::new(Arc::new(file)), sidecar }));
+            }
+        }
     }
 }
 

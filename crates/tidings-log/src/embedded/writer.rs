@@ -54,7 +54,17 @@ impl Writer {
     /// Writes until the inbox is closed and empty.
     pub fn run(mut self) {
         let mut jobs = Vec::new();
-        while self.inbox.take(self.group_bytes_max, &mut jobs) {
+        let mut had_company = false;
+        loop {
+            if had_company {
+                // Several commit at once: whoever is about to hand over its batch may do so first, and one
+                // sync serves more of them. With nobody waiting for the processor this returns at once.
+                std::thread::yield_now();
+            }
+            if !self.inbox.take(self.group_bytes_max, &mut jobs) {
+                return;
+            }
+            had_company = jobs.len() > 1;
             self.commit(&mut jobs);
         }
     }
@@ -141,6 +151,8 @@ impl Writer {
 
     /// Shows a durable group to readers, followers and the observer.
     fn publish(&mut self, mut group: Group) {
+        let catalog = self.catalog.clone();
+        let moment = catalog.change();
         let end = group.base + group.bytes.len() as u64;
         let base = group.base;
         let runs = group.notices.iter().filter_map(|notice| match notice {
@@ -181,6 +193,7 @@ impl Writer {
         if group.for_index && !bytes.is_empty() {
             self.stage.pushed_to_index(push(&self.index.feed));
         }
+        drop(moment);
         if needs_cleaning {
             self.keeper.push(Chore::Clean);
         }

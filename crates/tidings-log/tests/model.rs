@@ -1,0 +1,299 @@
+//! Whatever happens to an embedded log, it answers as the memory log does.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tidings_log::conformance::{ALL, ManualClock, append, delete, due, topic};
+use tidings_log::embedded::Options;
+use tidings_log::memory::{IdWindow, MemoryLog};
+use tidings_log::{Batch, EmbeddedLog, Error, Log, Mark, ReadMax, Receipt, RegistryChange, Trim};
+use tidings_model::{Epoch, Event, Key, Offset, Timestamp, Uuid};
+
+const TOPICS: [&str; 3] = ["a", "b", "c"];
+const KEYS: [&str; 3] = ["x", "xy", "z"];
+const START_MS: i64 = 1_700_000_000_000;
+const WINDOW: IdWindow = IdWindow { age_ms: 5_000, events: 20 };
+
+#[derive(Debug, Clone)]
+enum Step {
+    Commit(Vec<Change>),
+    Advance(u16),
+    Reopen,
+    /// As after a crash at this moment: the files are copied while the log is open.
+    Crash,
+    ReopenWithoutIndex,
+    Settle,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Append { topic: usize, key: Option<usize>, id: Option<u128>, bytes: u16 },
+    Delete { topic: usize, key: usize },
+    Drop(usize),
+    DuePut { id: u128, at: u8, topic: usize },
+    DueTake(u128),
+    Mark(u8, Option<u8>),
+    Register(u8, Option<u8>),
+    Trim { topic: usize, back: u64, keep_state: bool },
+}
+
+fn change(with_ids: bool) -> impl Strategy<Value = Change> {
+    let id = if with_ids { prop::option::of(1..6u128).boxed() } else { Just(None).boxed() };
+    let due_id = if with_ids { 1..6u128 } else { 6..9u128 };
+    prop_oneof![
+        12 => (0..3usize, prop::option::of(0..3usize), id, 0..400u16)
+            .prop_map(|(topic, key, id, bytes)| Change::Append { topic, key, id, bytes }),
+        2 => (0..3usize, 0..3usize).prop_map(|(topic, key)| Change::Delete { topic, key }),
+        1 => (0..3usize).prop_map(Change::Drop),
+        2 => (due_id.clone(), any::<u8>(), 0..3usize).prop_map(|(id, at, topic)| Change::DuePut { id, at, topic }),
+        1 => due_id.prop_map(Change::DueTake),
+        1 => (0..2u8, any::<Option<u8>>()).prop_map(|(name, value)| Change::Mark(name, value)),
+        1 => (0..2u8, any::<Option<u8>>()).prop_map(|(key, value)| Change::Register(key, value)),
+        2 => (0..3usize, 0..12u64, any::<bool>())
+            .prop_map(|(topic, back, keep_state)| Change::Trim { topic, back, keep_state }),
+    ]
+}
+
+fn step(with_ids: bool) -> impl Strategy<Value = Step> {
+    let broken = if with_ids { Step::Crash } else { Step::ReopenWithoutIndex };
+    prop_oneof![
+        20 => prop::collection::vec(change(with_ids), 1..6).prop_map(Step::Commit),
+        3 => (0..3_000u16).prop_map(Step::Advance),
+        1 => Just(Step::Reopen),
+        1 => Just(broken),
+        1 => Just(Step::Settle),
+    ]
+}
+
+struct Pair {
+    dir: tempfile::TempDir,
+    segment_bytes: u32,
+    clock: ManualClock,
+    model: MemoryLog,
+    log: EmbeddedLog,
+    epochs: HashMap<Epoch, Epoch>,
+}
+
+impl Pair {
+    fn new(segment_bytes: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(START_MS);
+        let model = MemoryLog::with_window(Arc::new(clock.clone()), Arc::new(()), WINDOW);
+        let log = open(dir.path(), segment_bytes, &clock);
+        Self { dir, segment_bytes, clock, model, log, epochs: HashMap::new() }
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Commit(changes) => {
+                let batch = self.batch(changes);
+                let (expected, found) =
+                    (self.model.commit(batch.clone()).await, self.log.commit(batch).await);
+                self.compare_receipts(expected, found);
+            }
+            Step::Advance(ms) => self.clock.advance(ms.into()),
+            Step::Reopen => {
+                self.log.close().await.unwrap();
+                self.log = open(self.dir.path(), self.segment_bytes, &self.clock);
+                self.compare().await;
+            }
+            Step::Crash => {
+                let copy = tempfile::tempdir().unwrap();
+                copy_dir(self.dir.path(), copy.path());
+                self.log = open(copy.path(), self.segment_bytes, &self.clock);
+                self.dir = copy;
+                self.compare().await;
+            }
+            Step::ReopenWithoutIndex => {
+                self.log.close().await.unwrap();
+                std::fs::remove_dir_all(self.dir.path().join("index")).unwrap();
+                self.log = open(self.dir.path(), self.segment_bytes, &self.clock);
+                self.compare().await;
+            }
+            Step::Settle => {
+                self.log.settled().await.unwrap();
+                self.compare().await;
+            }
+        }
+    }
+
+    fn batch(&self, changes: Vec<Change>) -> Batch {
+        let mut batch = Batch::default();
+        for change in changes {
+            match change {
+                Change::Append { topic, key, id, bytes } => {
+                    let address = match key {
+                        Some(key) => format!("{}:{}", TOPICS[topic], KEYS[key]),
+                        None => TOPICS[topic].to_owned(),
+                    };
+                    batch.appends.push(append(&address, id, &"7".repeat(usize::from(bytes) + 1)));
+                }
+                Change::Delete { topic, key } => {
+                    batch.appends.push(delete(&format!("{}:{}", TOPICS[topic], KEYS[key])));
+                }
+                Change::Drop(at) => batch.drops.push(topic(TOPICS[at])),
+                Change::DuePut { id, at, topic } => {
+                    batch.due_put.push(due(id, START_MS + i64::from(at), TOPICS[topic]));
+                }
+                Change::DueTake(id) => batch.due_take.push(Uuid::from_u128(id)),
+                Change::Mark(name, value) => {
+                    let value = value.map(|v| v.to_string().into());
+                    batch.marks.push(Mark { name: name.to_string(), value });
+                }
+                Change::Register(key, value) => {
+                    let value = value.map(|v| v.to_string().into());
+                    batch.registry.push(RegistryChange { kind: "k".into(), key: key.to_string(), value });
+                }
+                Change::Trim { topic: at, back, keep_state } => {
+                    let tail = self.model.bounds(&topic(TOPICS[at])).map_or(0, |b| b.tail.0);
+                    let oldest = Offset((tail + 2).saturating_sub(back));
+                    batch.trims.push(Trim { topic: topic(TOPICS[at]), oldest, keep_state });
+                }
+            }
+        }
+        batch
+    }
+
+    fn compare_receipts(&mut self, expected: Result<Receipt, Error>, found: Result<Receipt, Error>) {
+        let (mut expected, found) = match (expected, found) {
+            (Ok(expected), Ok(found)) => (expected, found),
+            (Err(expected), Err(found)) => return assert_eq!(expected.to_string(), found.to_string()),
+            (expected, found) => panic!("expected {expected:?}, found {found:?}"),
+        };
+        for (expected, found) in expected.appended.iter_mut().zip(&found.appended) {
+            expected.epoch = *self.epochs.entry(expected.epoch).or_insert(found.epoch);
+        }
+        assert_eq!(expected, found);
+    }
+
+    async fn compare(&self) {
+        let (model, log) = (&self.model, &self.log);
+        let until = Timestamp::from_millis(START_MS + 100).unwrap();
+        assert_eq!(model.due(until, 99).await.unwrap(), log.due(until, 99).await.unwrap());
+        assert_eq!(model.due_next().await.unwrap(), log.due_next().await.unwrap());
+        for id in 1..9 {
+            let id = Uuid::from_u128(id);
+            assert_eq!(model.due_by_id(id).await.unwrap(), log.due_by_id(id).await.unwrap());
+        }
+        for name in ["0", "1"] {
+            assert_eq!(model.mark(name).await.unwrap(), log.mark(name).await.unwrap());
+        }
+        assert_eq!(model.registry("k").await.unwrap(), log.registry("k").await.unwrap());
+        assert_eq!(model.topic_count(), log.topic_count());
+        for name in TOPICS {
+            self.compare_topic(name).await;
+        }
+    }
+
+    async fn compare_topic(&self, name: &str) {
+        let (model, log, topic) = (&self.model, &self.log, topic(name));
+        let expected = model.bounds(&topic).map(|mut bounds| {
+            bounds.epoch = self.epochs[&bounds.epoch];
+            bounds
+        });
+        assert_eq!(expected, log.bounds(&topic), "bounds of {name}");
+        let tail = expected.map_or(0, |b| b.tail.0);
+        for after in 0..tail + 2 {
+            for max in [ALL, ReadMax { events: 3, bytes: 500 }] {
+                let after = Offset(after);
+                same(model.read(&topic, after, max).await, log.read(&topic, after, max).await);
+            }
+        }
+        let state = model.state(&topic, None).await.unwrap();
+        assert_eq!(state, log.state(&topic, None).await.unwrap(), "State of {name}");
+        let all: Vec<Offset> = (0..tail + 2).map(Offset).collect();
+        for max in [ALL, ReadMax { events: 2, bytes: 900 }] {
+            same(model.read_at(&topic, &all, max).await, log.read_at(&topic, &all, max).await);
+            for key in KEYS {
+                let key = Key::parse(key).unwrap();
+                for after in [0, tail / 2] {
+                    let expected = model.read_key(&topic, &key, Offset(after), max).await;
+                    same(expected, log.read_key(&topic, &key, Offset(after), max).await);
+                }
+                let expected = model.state(&topic, Some(&key)).await.unwrap();
+                assert_eq!(expected, log.state(&topic, Some(&key)).await.unwrap());
+            }
+        }
+        for ms in (0..20_000).step_by(977) {
+            let at = Timestamp::from_millis(START_MS + ms).unwrap();
+            assert_eq!(model.at_time(&topic, at).await.unwrap(), log.at_time(&topic, at).await.unwrap());
+        }
+        for bytes in [0, 100, 1_000, 5_000, u64::MAX] {
+            let expected = model.at_size(&topic, bytes).await.unwrap();
+            assert_eq!(expected, log.at_size(&topic, bytes).await.unwrap(), "{bytes} bytes of {name}");
+        }
+    }
+}
+
+#[track_caller]
+fn same(expected: Result<Vec<Event>, Error>, found: Result<Vec<Event>, Error>) {
+    let bytes = |events: &[Event]| -> Vec<_> {
+        events.iter().map(|e| (e.offset(), e.record().as_bytes().clone())).collect()
+    };
+    match (expected, found) {
+        (Ok(expected), Ok(found)) => {
+            let offsets = |events: &[Event]| events.iter().map(Event::offset).collect::<Vec<_>>();
+            assert_eq!(offsets(&expected), offsets(&found));
+            assert_eq!(bytes(&expected), bytes(&found));
+        }
+        (Err(expected), Err(found)) => assert_eq!(expected.to_string(), found.to_string()),
+        (expected, found) => panic!("expected {expected:?}, found {found:?}"),
+    }
+}
+
+fn open(dir: &std::path::Path, segment_bytes: u32, clock: &ManualClock) -> EmbeddedLog {
+    let options = Options { segment_bytes, ids: WINDOW, ..Options::default() };
+    EmbeddedLog::open(dir, options, Arc::new(clock.clone()), Arc::new(())).unwrap()
+}
+
+/// What a crash leaves behind, but for the index: a copy of that is not atomic, so it is built again.
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    // The side store first: copied later, it could be ahead of the copied segments.
+    let mut entries: Vec<_> = std::fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort_by_key(|path| path.is_dir());
+    for path in entries {
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true if path.ends_with("index") => {}
+            true => copy_dir(&path, &target),
+            false => drop(std::fs::copy(&path, &target).unwrap()),
+        }
+    }
+}
+
+fn run(segment_bytes: u32, steps: Vec<Step>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut pair = Pair::new(segment_bytes);
+        for step in steps {
+            pair.step(step).await;
+        }
+        pair.compare().await;
+    });
+}
+
+fn config(cases: u32) -> Config {
+    Config { cases, rng_seed: RngSeed::Fixed(7), max_shrink_iters: 300, ..Config::default() }
+}
+
+proptest! {
+    #![proptest_config(config(60))]
+
+    #[test]
+    fn an_embedded_log_is_a_memory_log(
+        segment_bytes in prop_oneof![Just(1u32), Just(600), Just(4096)],
+        steps in prop::collection::vec(step(true), 1..60),
+    ) {
+        run(segment_bytes, steps.into_iter().map(|s| match s { Step::Crash => Step::Reopen, s => s }).collect());
+    }
+
+    #[test]
+    fn an_index_can_be_built_again_at_any_time(
+        segment_bytes in prop_oneof![Just(1u32), Just(600), Just(4096)],
+        steps in prop::collection::vec(step(false), 1..60),
+    ) {
+        run(segment_bytes, steps);
+    }
+}

@@ -3,6 +3,7 @@
 use super::{Context, Place};
 use anyhow::{Result, anyhow};
 use std::path::PathBuf;
+use tidings::Code;
 use tidings_log::embedded;
 
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,11 @@ pub struct Args {
 
 pub fn run(args: Args, context: &Context) -> Result<()> {
     let dir = args.dir.as_deref().unwrap_or(&context.config().data);
+    anyhow::ensure!(dir.is_dir(), "{} is no directory", dir.display());
     let report = embedded::check(dir, args.repair).map_err(|e| anyhow!("{e} ({})", e.code()))?;
     println!("{report}");
-    Ok(())
+    if report.is_sound() || report.is_repaired {
+        return Ok(());
+    }
+    Err(anyhow!("{} is damaged; --repair sets the damage aside ({})", dir.display(), Code::LogCorrupt))
 }

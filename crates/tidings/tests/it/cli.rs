@@ -254,6 +254,53 @@ async fn check_verifies_and_repairs_a_directory() {
     assert_eq!(server.read_all("t").await.len(), 2);
 }
 
+/// Changes one byte in the middle of `needle`, wherever in the data directory the log keeps it.
+fn damage(dir: &std::path::Path, needle: &[u8]) -> bool {
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if damage(&path, needle) {
+                return true;
+            }
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(needle.len()).position(|w| w == needle) {
+            bytes[at + needle.len() / 2] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn damage_is_named_then_set_aside_and_readers_are_told_a_gap() {
+    let mut server = Server::start().await;
+    for word in ["first", "the-needle-in-the-middle", "last"] {
+        server.publish("t", &[json!(word)]).await;
+    }
+    server.end(libc::SIGTERM).await;
+    assert!(damage(&server.data(), b"the-needle-in-the-middle"), "the log keeps data as it was sent");
+    let data = server.data().display().to_string();
+    let error =
+        server.program.run(server.root(), &["serve", "--data", &data, "--port", "0"], b"").await.fails(1);
+    assert!(error.contains("log_corrupt"), "{error}");
+    let check = async |flags: &[&str]| {
+        server.program.run(server.root(), &[&["check", &data], flags].concat(), b"").await
+    };
+    let found = check(&[]).await;
+    assert!(found.stdout.contains("topic t") && found.stdout.contains('2'), "{found:?}");
+    assert!(found.fails(1).contains("log_corrupt"));
+    check(&["--repair"]).await.ok();
+    server.launch().await;
+    let mut live = server.sse("t", "from=earliest").await;
+    let gap = live.own("$gap").await;
+    assert_eq!(gap["topic"], "t", "{gap}");
+    assert_eq!(live.event().await["data"], "last");
+    assert_eq!(server.publish("t", &[json!("goes on")]).await["events"][0]["offset"], 4);
+}
+
 #[tokio::test]
 async fn clients_say_in_one_line_what_is_wrong() {
     let server = Server::start().await;

@@ -5,8 +5,11 @@
 use crate::handover::{Handover, Io};
 use crate::tls::{self, TlsError};
 use crate::{Door, http};
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -126,12 +129,18 @@ async fn serve(
             _ => return,
         },
     };
+    let own = door.clone();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if http::is_publish(&request) {
+            // A short cut: for a single event the routing would cost as much as everything else.
+            let request = request.map(axum::body::Body::new);
+            return Either::Left(http::publish(own.clone(), request).map(Ok::<_, Infallible>));
+        }
+        request.extensions_mut().insert(Arc::clone(&slot));
         if let Some(handover) = &handover {
             request.extensions_mut().insert(handover.clone());
         }
-        request.extensions_mut().insert(Arc::clone(&slot));
-        routes.clone().call(request.map(axum::body::Body::new))
+        Either::Right(routes.clone().call(request.map(axum::body::Body::new)))
     });
     let limits = door.tidings.limits();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -152,6 +161,7 @@ async fn serve(
     let stop = door.services.stop();
     // What a client does wrong on its connection is its own business; errors end it.
     tokio::select! {
+        biased;
         _ = connection.as_mut() => return,
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }

@@ -8,6 +8,10 @@ use std::process::ExitCode;
 use tidings::config::ConfigError;
 use tracing_subscriber::EnvFilter;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().expect("nothing else installed one before");

@@ -98,6 +98,17 @@ pub(crate) fn router(door: Door) -> Router {
     router.method_not_allowed_fallback(layers::other_method).fallback(layers::unknown).with_state(door)
 }
 
+/// Whether the router would bring the request to [`publish`]: `POST /v1/topics/{topic}/events`.
+pub(crate) fn is_publish<B>(request: &http::Request<B>) -> bool {
+    let topic = request.uri().path().strip_prefix("/v1/topics/").and_then(|p| p.strip_suffix("/events"));
+    request.method() == http::Method::POST && topic.is_some_and(|t| !t.is_empty() && !t.contains('/'))
+}
+
+/// The first route without the router.
+pub(crate) async fn publish(door: Door, request: axum::extract::Request) -> axum::response::Response {
+    publish::post(axum::extract::State(door), request).await
+}
+
 /// The methods of `path`, as the `Allow` header lists them.
 fn methods(path: &str) -> String {
     let mut methods: Vec<&str> = ROUTES.iter().filter(|r| r.path == path).map(|r| r.method).collect();

@@ -20,8 +20,6 @@ enum Step {
     Commit(Vec<Change>),
     Advance(u16),
     Reopen,
-    /// As after a crash at this moment: the files are copied while the log is open.
-    Crash,
     ReopenWithoutIndex,
     Settle,
 }
@@ -56,12 +54,13 @@ fn change(with_ids: bool) -> impl Strategy<Value = Change> {
 }
 
 fn step(with_ids: bool) -> impl Strategy<Value = Step> {
-    let broken = if with_ids { Step::Crash } else { Step::ReopenWithoutIndex };
+    // An index that is built again has forgotten the ids of events that cleaning removed.
+    let reopen = if with_ids { Step::Reopen } else { Step::ReopenWithoutIndex };
     prop_oneof![
         20 => prop::collection::vec(change(with_ids), 1..6).prop_map(Step::Commit),
         3 => (0..3_000u16).prop_map(Step::Advance),
         1 => Just(Step::Reopen),
-        1 => Just(broken),
+        1 => Just(reopen),
         1 => Just(Step::Settle),
     ]
 }
@@ -96,13 +95,6 @@ impl Pair {
             Step::Reopen => {
                 self.log.close().await.unwrap();
                 self.log = open(self.dir.path(), self.segment_bytes, &self.clock);
-                self.compare().await;
-            }
-            Step::Crash => {
-                let copy = tempfile::tempdir().unwrap();
-                copy_dir(self.dir.path(), copy.path());
-                self.log = open(copy.path(), self.segment_bytes, &self.clock);
-                self.dir = copy;
                 self.compare().await;
             }
             Step::ReopenWithoutIndex => {
@@ -247,22 +239,6 @@ fn open(dir: &std::path::Path, segment_bytes: u32, clock: &ManualClock) -> Embed
     EmbeddedLog::open(dir, options, Arc::new(clock.clone()), Arc::new(())).unwrap()
 }
 
-/// What a crash leaves behind, but for the index: a copy of that is not atomic, so it is built again.
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    // The side store first: copied later, it could be ahead of the copied segments.
-    let mut entries: Vec<_> = std::fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).collect();
-    entries.sort_by_key(|path| path.is_dir());
-    for path in entries {
-        let target = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true if path.ends_with("index") => {}
-            true => copy_dir(&path, &target),
-            false => drop(std::fs::copy(&path, &target).unwrap()),
-        }
-    }
-}
-
 fn run(segment_bytes: u32, steps: Vec<Step>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -286,7 +262,7 @@ proptest! {
         segment_bytes in prop_oneof![Just(1u32), Just(600), Just(4096)],
         steps in prop::collection::vec(step(true), 1..60),
     ) {
-        run(segment_bytes, steps.into_iter().map(|s| match s { Step::Crash => Step::Reopen, s => s }).collect());
+        run(segment_bytes, steps);
     }
 
     #[test]

@@ -10,6 +10,7 @@ const TOPICS_NAMED: usize = 8;
 /// Events that are missing from one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
+    pub(super) id: u32,
     pub topic: String,
     pub first: u64,
     pub last: u64,
@@ -32,7 +33,7 @@ pub fn missing(segment: &SegmentBytes, until: usize, tails: &HashMap<u32, (Strin
     let gap = |(id, first): (u32, u64)| {
         let (topic, tail) = names.get(&id)?;
         let hole = tail + 1 < first;
-        hole.then(|| Missing { topic: topic.clone(), first: tail + 1, last: first - 1 })
+        hole.then(|| Missing { id, topic: topic.clone(), first: tail + 1, last: first - 1 })
     };
     after.into_iter().filter_map(gap).collect()
 }

@@ -79,12 +79,6 @@ pub struct EventEntry<'a> {
     pub record: &'a [u8],
 }
 
-impl EventEntry<'_> {
-    pub fn is_intact(&self) -> bool {
-        crc32c::crc32c(self.record) == self.crc
-    }
-}
-
 /// The fixed head of an event's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventHead {
@@ -214,6 +208,12 @@ pub fn entries(bytes: &[u8], body: Range<usize>) -> impl Iterator<Item = Result<
         failed = entry.is_none();
         Some(entry.map(|e| (at, e)).ok_or(at))
     })
+}
+
+/// Appends a body of `len` bytes (at least 1) that says that what was here is lost.
+pub fn filler(out: &mut Vec<u8>, len: usize) {
+    Entry::Lost.put(out);
+    out.resize(out.len() + len - 1, 0);
 }
 
 /// Whether an entry can begin with this byte.

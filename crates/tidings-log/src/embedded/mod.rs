@@ -9,6 +9,7 @@
 
 mod blocks;
 mod catalog;
+mod check;
 mod clean;
 mod damage;
 pub mod disk;
@@ -36,6 +37,8 @@ mod sidecar;
 mod stage;
 mod writer;
 
+pub use check::{CheckReport, Damage, check};
+pub use damage::Missing;
 pub use open::EmbeddedLog;
 pub use options::Options;
 

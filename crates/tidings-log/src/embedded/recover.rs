@@ -90,7 +90,7 @@ pub fn recover(segments: &Segments, stored: Stored) -> Result<Recovered, Error> 
 }
 
 /// Refuses to go on without what only the side store or only the segments hold.
-fn check_side(segments: &Segments, numbers: &[u32], stored: &Stored) -> Result<(), Error> {
+pub fn check_side(segments: &Segments, numbers: &[u32], stored: &Stored) -> Result<(), Error> {
     let path = segments.log(numbers.first().copied().unwrap_or(1));
     if numbers.is_empty() && stored.applied > Place::default() {
         return Err(Error::Corrupt { path, at: 0, what: "the segments are gone".to_owned() });

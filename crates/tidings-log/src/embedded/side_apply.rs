@@ -11,6 +11,7 @@ use super::side::{SEGMENTS_PER_SHELF, applied, failed, set_meta, signed};
 use super::sidecar::Sidecar;
 use crate::Error;
 use rusqlite::{Connection, Transaction, params};
+use std::collections::BTreeMap;
 
 /// Bytes of log per transaction while the log is read again.
 const REPLAY_BYTES: u64 = 4 << 20;
@@ -60,6 +61,27 @@ fn replay(db: &mut Connection, segments: &Segments, until: Place) -> Result<(), 
         Ok(())
     })?;
     reached(&tx, until)?;
+    tx.commit().map_err(failed("committing to the side store"))
+}
+
+/// After a repair: the log ends at `end`. Topics that the segments hold only from a later offset on (first and
+/// last of each by id, as found) begin there.
+pub fn end_at(
+    db: &mut Connection,
+    segments: &Segments,
+    end: Place,
+    found: &BTreeMap<u32, (u64, u64)>,
+) -> Result<(), Error> {
+    if applied(db)? < end {
+        replay(db, segments, end)?;
+    }
+    let tx = begin(db)?;
+    set_meta(&tx, "segment", i64::from(end.segment))?;
+    set_meta(&tx, "at", signed(end.at))?;
+    for (id, (first, last)) in found {
+        let sql = "UPDATE topics SET oldest = max(oldest, ?2), tail = max(tail, ?3) WHERE id = ?1";
+        run(&tx, sql, params![id, signed(*first), signed(*last)])?;
+    }
     tx.commit().map_err(failed("committing to the side store"))
 }
 

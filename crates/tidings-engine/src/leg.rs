@@ -226,8 +226,10 @@ impl Leg {
         };
         let events = match answer {
             Ok(events) => events,
-            Err(LogError::Trimmed { .. }) => {
+            // Trimmed in the meantime, or a hole that a repair has left: it goes on behind that.
+            Err(LogError::Trimmed { oldest, .. }) => {
                 let bounds = log.bounds(&self.topic.name).unwrap_or(bounds);
+                let bounds = Bounds { oldest: oldest.max(bounds.oldest), ..bounds };
                 return Ok(Offer::Gap(self.trimmed(bounds)));
             }
             Err(error) => return Err(error),

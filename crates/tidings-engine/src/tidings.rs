@@ -5,7 +5,7 @@ use crate::{Error, Hub, Services, retention, schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tidings_log::{Bounds, Clock, Log, ReadMax};
+use tidings_log::{Bounds, Clock, Error as LogError, Log, ReadMax};
 use tidings_model::{Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
 use tokio::sync::Semaphore;
 
@@ -107,13 +107,22 @@ impl Tidings {
     ) -> Result<Page, Error> {
         let bounds = self.readable(who, topic)?;
         let oldest_before = Offset(bounds.oldest.0 - 1);
-        let is_gap = after < oldest_before;
-        let after = after.max(oldest_before).min(bounds.tail);
+        let mut is_gap = after < oldest_before;
+        let mut after = after.max(oldest_before).min(bounds.tail);
         let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
         let _permit = self.0.reads.acquire().await.map_err(|_| Error::Draining)?;
-        let read = match &topic.key {
-            None => self.log().read(&topic.name, after, max).await?,
-            Some(key) => self.log().read_key(&topic.name, key, after, max).await?,
+        let read = loop {
+            let answer = match &topic.key {
+                None => self.log().read(&topic.name, after, max).await,
+                Some(key) => self.log().read_key(&topic.name, key, after, max).await,
+            };
+            match answer {
+                // Trimmed in the meantime, or a hole that a repair has left: the page begins behind it.
+                Err(LogError::Trimmed { oldest, .. }) if oldest > after.next() => {
+                    (after, is_gap) = (Offset(oldest.0 - 1), true);
+                }
+                answer => break answer?,
+            }
         };
         let after = match (read.last(), &topic.key) {
             (Some(last), _) => last.offset(),

@@ -295,10 +295,14 @@ async fn damage_is_named_then_set_aside_and_readers_are_told_a_gap() {
     check(&["--repair"]).await.ok();
     server.launch().await;
     let mut live = server.sse("t", "from=earliest").await;
+    assert_eq!(live.event().await["data"], "first");
     let gap = live.own("$gap").await;
-    assert_eq!(gap["topic"], "t", "{gap}");
+    assert_eq!((&gap["topic"], &gap["asked"], &gap["oldest"]), (&json!("t"), &json!(1), &json!(3)), "{gap}");
     assert_eq!(live.event().await["data"], "last");
     assert_eq!(server.publish("t", &[json!("goes on")]).await["events"][0]["offset"], 4);
+    let exported = server.cli(&["export", "t"], b"").await;
+    assert!(exported.stderr.contains("gap"), "{exported:?}");
+    assert_eq!(lines(&exported.ok()).len(), 3);
 }
 
 #[tokio::test]

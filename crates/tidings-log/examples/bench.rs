@@ -1,7 +1,7 @@
 //! What the embedded log costs beside a plain file that receives the same bytes with one sync per group.
 //!
 //! `cargo run --release -p tidings-log --example bench -- [groups...]`; without arguments groups of 1, 64 and
-//! 1,024 events of about 250 bytes. `OPEN_EVENTS=10000000` adds the time that opening a log of so many takes.
+//! 1,024 events of about 250 bytes. `-- idle` prints the memory of an idle log. `OPEN_EVENTS=10000000` adds the time that opening a log of so many takes.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,6 +15,15 @@ use tidings_model::{NewEvent, Offset, RecordWriter, Topic, TopicName, Uuid};
 const RUN: Duration = Duration::from_secs(3);
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("idle") {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        println!("resident before: {} KiB", resident());
+        println!("opening a new log: {:?}", opening(dir.path()));
+        let log = open(dir.path());
+        std::thread::sleep(Duration::from_millis(500));
+        println!("resident with an idle log: {} KiB", resident());
+        return drop(log);
+    }
     let groups: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let groups = if groups.is_empty() { vec![1, 64, 1024] } else { groups };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -46,13 +55,10 @@ fn main() {
     let dir = tempfile::tempdir_in(".").unwrap();
     drop(open(dir.path()));
     println!("opening an empty log: {:?}", opening(dir.path()));
-    println!("resident memory with it open: {} KiB", resident_with(dir.path()));
     if let Some(events) = std::env::var("OPEN_EVENTS").ok().and_then(|n| n.parse::<usize>().ok()) {
         runtime.block_on(fill(dir.path(), events));
         println!("opening {events} events: {:?}", opening(dir.path()));
-        let killed = tempfile::tempdir_in(".").unwrap();
         runtime.block_on(read_all(dir.path(), events));
-        drop(killed);
     }
 }
 
@@ -68,11 +74,8 @@ fn opening(dir: &Path) -> Duration {
     took
 }
 
-fn resident_with(dir: &Path) -> u64 {
-    let log = open(dir);
-    std::thread::sleep(Duration::from_millis(300));
+fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    drop(log);
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
 }
 

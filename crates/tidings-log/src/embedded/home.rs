@@ -56,7 +56,11 @@ impl Home {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let io = || Error::io(format!("writing {}", path.display()));
                 write_synced(&path, known.as_bytes()).map_err(io())?;
-                sync_dir(&self.root).map_err(io())
+                sync_dir(&self.root).map_err(io())?;
+                match self.root.canonicalize().map_err(io())?.parent() {
+                    Some(parent) => sync_dir(parent).map_err(io()),
+                    None => Ok(()),
+                }
             }
             Err(e) => Err(Error::io(format!("reading {}", path.display()))(e)),
         }

@@ -108,6 +108,12 @@ impl Inbox {
         self.filled.notify_all();
     }
 
+    /// Refuses further batches, and those that wait: whoever committed them is told `Unknown`.
+    pub fn abandon(&self) {
+        self.close();
+        self.lock().jobs.clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while holding the lock")
     }

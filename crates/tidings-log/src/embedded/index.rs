@@ -19,11 +19,13 @@ use crate::memory::IdWindow;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use tidings_model::{RecordWriter, Uuid};
 
 const DAY_MS: i64 = 86_400_000;
 const MIB: u64 = 1 << 20;
+/// After so many failures in a row the index is built again.
+const FAILURES_MAX: u32 = 5;
 /// Bytes of log per batch while the log is read again.
 const REPLAY_BYTES: u64 = MIB;
 
@@ -35,6 +37,8 @@ pub struct Index {
     identity: i64,
     window: IdWindow,
     store: RwLock<Option<Arc<Store>>>,
+    /// Up to where the log was applied since the start.
+    reached: Mutex<Place>,
 }
 
 struct Store {
@@ -64,15 +68,24 @@ pub struct StateAt {
 impl Index {
     pub fn new(path: PathBuf, identity: i64, window: IdWindow, unapplied_bytes_max: usize) -> Self {
         let feed = Feed::new("the index", unapplied_bytes_max);
-        Self { feed, path, identity, window, store: RwLock::new(None) }
+        Self { feed, path, identity, window, store: RwLock::new(None), reached: Mutex::default() }
     }
 
     /// Opens the folder, then applies the feed until it is closed.
     pub fn follow(&self, segments: &Segments) {
+        let mut failures = 0;
         while let Some(news) = self.feed.peek(MIB as usize) {
-            match self.apply(segments, &news) {
-                Ok(()) => self.feed.done(news.len()),
+            let applied = match failures {
+                FAILURES_MAX => self.build_again(segments).and_then(|()| self.apply(segments, &news)),
+                _ => self.apply(segments, &news),
+            };
+            match applied {
+                Ok(()) => {
+                    failures = 0;
+                    self.feed.done(news.len());
+                }
                 Err(e) => {
+                    failures = failures % FAILURES_MAX + 1;
                     if !self.feed.failed(&e.to_string()) {
                         break;
                     }
@@ -85,11 +98,36 @@ impl Index {
         }
     }
 
+    /// Takes in what lies between the place applied last and `until`.
+    fn open(&self, segments: &Segments, until: Place) -> Result<(), Error> {
+        let store = Store::open(&self.path, self.identity, until)?;
+        store.replay(segments, until, || self.feed.is_closed())?;
+        self.reached(until);
+        *self.store.write().expect("no panic while holding the lock") = Some(Arc::new(store));
+        Ok(())
+    }
+
+    /// Gives up an index that cannot be written any more for a new one.
+    fn build_again(&self, segments: &Segments) -> Result<(), Error> {
+        *self.store.write().expect("no panic while holding the lock") = None;
+        match std::fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("removing the index")(e));
+            }
+            _ => {}
+        }
+        let until = *self.reached.lock().expect("no panic while holding the lock");
+        if until == Place::default() { Ok(()) } else { self.open(segments, until) }
+    }
+
+    fn reached(&self, place: Place) {
+        let mut reached = self.reached.lock().expect("no panic while holding the lock");
+        *reached = place.max(*reached);
+    }
+
     fn apply(&self, segments: &Segments, news: &[News]) -> Result<(), Error> {
         if let [News::Opened(until), ..] = news {
-            let store = Store::open(&self.path, self.identity, *until)?;
-            store.replay(segments, *until, || self.feed.is_closed())?;
-            *self.store.write().expect("no panic while holding the lock") = Some(Arc::new(store));
+            self.open(segments, *until)?;
         }
         let store = self.store()?;
         let mut changes = Changes::default();
@@ -107,7 +145,9 @@ impl Index {
                 News::Opened(_) | News::Rewritten { .. } | News::Removed { .. } => {}
             }
         }
+        let applied = changes.applied;
         store.commit(changes)?;
+        self.reached(applied.unwrap_or_default());
         store.drop_old_days(self.window)
     }
 

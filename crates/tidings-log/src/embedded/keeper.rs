@@ -14,7 +14,10 @@ use crate::Error;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// After cleaning, so many times as long as it took is left to others.
+const CLEAN_PAUSE: u32 = 10;
 
 /// Something to do soon.
 pub enum Chore {
@@ -47,6 +50,8 @@ struct State {
     chores: VecDeque<Chore>,
     busy: bool,
     closed: bool,
+    /// No cleaning before this: it looks at every closed segment, which is not to take much of a core.
+    clean_after: Option<Instant>,
 }
 
 impl Keeper {
@@ -88,7 +93,7 @@ impl Keeper {
         while let Some(chore) = self.next() {
             let done = match chore {
                 Chore::Prepare(number) => self.prepare(&cleaner.shelf, number),
-                Chore::Clean => cleaner.clean(),
+                Chore::Clean => self.clean(&mut cleaner),
                 Chore::Seal(active) => match seal(&active, &cleaner) {
                     // Segments are closed in order, or the next start could not tell what is known.
                     Err(e) if !self.try_again(Chore::Seal(active)) => {
@@ -130,12 +135,25 @@ impl Keeper {
             if state.closed {
                 return None;
             }
-            if let Some(chore) = state.chores.pop_front() {
+            let pause =
+                state.clean_after.map_or(Duration::ZERO, |t| t.saturating_duration_since(Instant::now()));
+            let may_run = |chore: &Chore| pause.is_zero() || !matches!(chore, Chore::Clean);
+            if let Some(at) = state.chores.iter().position(may_run) {
                 state.busy = true;
-                return Some(chore);
+                return state.chores.remove(at);
             }
-            state = self.changed.wait(state).expect("no panic while holding the lock");
+            state = match state.chores.is_empty() {
+                true => self.changed.wait(state).expect("no panic while holding the lock"),
+                false => self.changed.wait_timeout(state, pause).expect("no panic while holding the lock").0,
+            };
         }
+    }
+
+    fn clean(&self, cleaner: &mut Cleaner) -> Result<(), Error> {
+        let begun = Instant::now();
+        let result = cleaner.clean();
+        self.lock().clean_after = Some(Instant::now() + begun.elapsed() * CLEAN_PAUSE);
+        result
     }
 
     fn prepare(&self, shelf: &Shelf, number: u32) -> Result<(), Error> {

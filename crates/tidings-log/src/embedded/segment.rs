@@ -10,6 +10,7 @@ use super::sidecar::Sidecar;
 use crate::Error;
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -20,7 +21,27 @@ pub struct Active {
     pub source: Source,
     /// Where its durable bytes end.
     end: AtomicU64,
-    topics: RwLock<HashMap<u32, Positions>>,
+    topics: RwLock<Topics>,
+}
+
+type Topics = HashMap<u32, Positions, BuildHasherDefault<IdHasher>>;
+
+/// Spreads topic ids, which we give out ourselves one after another.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("topic ids are u32")
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Events of one topic with consecutive offsets, at these places in the active segment.
@@ -34,7 +55,7 @@ pub struct Placed<'a> {
 
 impl Active {
     pub fn new(number: u32, salt: u32, file: Arc<File>, end: u64, topics: HashMap<u32, Positions>) -> Self {
-        let topics = RwLock::new(topics);
+        let topics = RwLock::new(topics.into_iter().collect());
         Self { number, salt, source: Source::new(file), end: end.into(), topics }
     }
 

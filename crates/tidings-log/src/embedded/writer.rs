@@ -53,6 +53,7 @@ pub struct Writer {
 impl Writer {
     /// Writes until the inbox is closed and empty.
     pub fn run(mut self) {
+        let _end = End { inbox: self.inbox.clone(), read_only: self.read_only.clone() };
         let mut jobs = Vec::new();
         let mut had_company = false;
         loop {
@@ -254,6 +255,21 @@ impl Writer {
         self.asked_for = number;
         self.keeper.push(Chore::Seal(former));
         Ok(())
+    }
+}
+
+/// Leaves nobody waiting when the writer ends, also by a panic.
+struct End {
+    inbox: Arc<Inbox>,
+    read_only: Arc<OnceLock<String>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.read_only.get_or_init(|| "the writer panicked".to_owned());
+        }
+        self.inbox.abandon();
     }
 }
 

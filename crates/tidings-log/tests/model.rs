@@ -251,7 +251,12 @@ fn run(segment_bytes: u32, steps: Vec<Step>) {
 }
 
 fn config(cases: u32) -> Config {
-    Config { cases, rng_seed: RngSeed::Fixed(std::env::var("SEED").map_or(7, |s| s.parse().unwrap())), max_shrink_iters: 300, ..Config::default() }
+    Config {
+        cases,
+        rng_seed: RngSeed::Fixed(std::env::var("SEED").map_or(7, |s| s.parse().unwrap())),
+        max_shrink_iters: 300,
+        ..Config::default()
+    }
 }
 
 proptest! {

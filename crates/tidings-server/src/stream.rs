@@ -6,6 +6,7 @@
 use crate::Door;
 use crate::conn::{Conn, Gone};
 use crate::fan::Berth;
+use crate::refusal::Refusal;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,12 +25,14 @@ pub struct Stream {
     own: Option<Box<Subscription>>,
     /// Must be written before anything else.
     pub out: VecDeque<Bytes>,
+    /// Of the events sent, how many the metrics know of.
+    counted: u64,
 }
 
 impl Stream {
     pub fn new(door: Door, conn: Arc<Conn>, subscription: Subscription) -> Self {
         let berth = door.fan.berth();
-        Self { door, conn, berth, own: Some(Box::new(subscription)), out: VecDeque::new() }
+        Self { door, conn, berth, own: Some(Box::new(subscription)), out: VecDeque::new(), counted: 0 }
     }
 
     /// The subscription, taken back from the fan if that has it.
@@ -99,7 +102,14 @@ impl Stream {
 
     /// Goes on if a heartbeat found that the log has more than the ring knows.
     pub async fn nudge(&mut self) -> Result<(), End> {
+        self.count();
         if self.own.is_some() || self.conn.aside_is_behind() { self.go_live().await } else { Ok(()) }
+    }
+
+    /// Tells the metrics what was sent since the last time.
+    fn count(&mut self) {
+        let sent = self.conn.sent.load(Ordering::Relaxed);
+        self.door.metrics.delivered(sent - std::mem::replace(&mut self.counted, sent));
     }
 
     /// Whether the subscription is with the fan.
@@ -121,7 +131,7 @@ impl Drop for Stream {
             self.berth.release(&subscription);
         }
         self.berth.leave(&self.conn);
-        self.door.metrics.delivered(self.conn.sent.load(Ordering::Relaxed));
+        self.count();
     }
 }
 
@@ -153,7 +163,10 @@ impl End {
             Self::Expired => ("token_expired", "the token has expired".into()),
             Self::Draining => ("draining", "the server is shutting down".into()),
             Self::Frame(_, code) => (code.as_str(), "the frame cannot be taken".into()),
-            Self::Engine(error) => (error.code().as_str(), error.to_string()),
+            Self::Engine(error) => {
+                let refusal = Refusal::from(error.clone());
+                (refusal.code.as_str(), refusal.detail)
+            }
         }
     }
 }

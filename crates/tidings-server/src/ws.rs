@@ -289,7 +289,7 @@ impl Session {
                         answer["op"] = "published".into();
                         self.answer(reference, answer).await?;
                     }
-                    Err(error) => self.refuse(reference, error.code(), &error.to_string()).await?,
+                    Err(error) => self.decline(reference, error).await?,
                 }
             }
             Verb::Subscribe { topic, from, filter } => {
@@ -307,7 +307,7 @@ impl Session {
                         });
                         self.answer(reference, answer).await?;
                     }
-                    Err(error) => self.refuse(reference, error.code(), &error.to_string()).await?,
+                    Err(error) => self.decline(reference, error).await?,
                 }
             }
             Verb::Unsubscribe { topic } => {
@@ -344,6 +344,12 @@ impl Session {
 
     async fn answer(&mut self, reference: Option<&str>, answer: serde_json::Value) -> Result<(), Gone> {
         self.stream.say(wire::ws_notice(&wire::with_ref(reference, answer))).await
+    }
+
+    /// Says what the engine says, without what happened inside.
+    async fn decline(&mut self, reference: Option<&str>, error: tidings_engine::Error) -> Result<(), Gone> {
+        let refusal = Refusal::from(error);
+        self.refuse(reference, refusal.code, &refusal.detail).await
     }
 
     async fn refuse(&mut self, reference: Option<&str>, code: Code, why: &str) -> Result<(), Gone> {

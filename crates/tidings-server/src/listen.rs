@@ -2,6 +2,7 @@
 //!
 //! Owns: the listener, the bound on connections, and their end on shutdown. Never: knows a route.
 
+use crate::coarse::Coarse;
 use crate::handover::{Handover, Io};
 use crate::tls::{self, TlsError};
 use crate::{Door, http};
@@ -146,7 +147,7 @@ async fn serve(
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(Coarse)
         .header_read_timeout(Duration::from_millis(limits.read_timeout_ms))
         .max_buf_size(64 << 10)
         .pipeline_flush(false);
@@ -160,10 +161,15 @@ async fn serve(
     let mut connection = pin!(connection);
     let stop = door.services.stop();
     // What a client does wrong on its connection is its own business; errors end it.
-    tokio::select! {
-        biased;
-        _ = connection.as_mut() => return,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    // Polling it now and then is what makes the deadline of a slow request head seen.
+    let mut looks = tokio::time::interval(Duration::from_millis((limits.read_timeout_ms / 4).max(100)));
+    loop {
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = stop.cancelled() => break connection.as_mut().graceful_shutdown(),
+            _ = looks.tick() => {}
+        }
     }
     let _ = connection.await;
 }

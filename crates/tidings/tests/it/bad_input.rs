@@ -225,3 +225,20 @@ async fn websocket_frames_that_make_no_sense_are_answered_with_their_ref() {
     assert_eq!(mute.op("error").await["code"], "token_missing");
     server.assert_unaffected("afterwards").await;
 }
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_off_and_an_idle_stream_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidings.toml");
+    std::fs::write(&file, "[limits]\nread_timeout_ms = 400\n").unwrap();
+    let server = Server::start_with(&["--config", file.to_str().unwrap()]).await;
+    let mut live = server.sse("t", "from=latest").await;
+    live.next().await.expect("the stream is open");
+    let mut tcp = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    tcp.write_all(b"GET /livez HTTP/1.1\r\nx-slow: ").await.unwrap();
+    let mut rest = Vec::new();
+    soon("the end of a slow connection", tcp.read_to_end(&mut rest)).await.unwrap();
+    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    server.publish("t", &[json!(1)]).await;
+    assert_eq!(live.event().await["data"], 1);
+}

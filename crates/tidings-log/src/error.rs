@@ -48,7 +48,6 @@ impl Error {
         self.code().retryable()
     }
 
-    #[allow(dead_code)]
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source: std::sync::Arc::new(source) }

@@ -51,7 +51,8 @@ pub trait Log: Send + Sync + 'static {
 
     /// Events with consecutive offsets from `after + 1`, at least one if there is one, at most `max`.
     ///
-    /// `Err(Trimmed)` if `after + 1` is older than the oldest kept event. Unknown topic: empty.
+    /// `Err(Trimmed)` if `after + 1` is older than the oldest kept event, or was lost to damage that a repair
+    /// has set aside: its `oldest` is where to go on. Unknown topic: empty.
     fn read(&self, topic: &TopicName, after: Offset, max: ReadMax) -> Answer<'_, Vec<Event>>;
 
     /// Events of one key after `after`, ascending, from the oldest kept on; at least one if there is one.

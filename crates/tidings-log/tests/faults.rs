@@ -388,6 +388,31 @@ async fn nothing_is_visible_before_it_is_synced() {
 }
 
 #[tokio::test]
+async fn an_observer_that_panics_stops_writing_and_leaves_nobody_waiting() {
+    struct Panics;
+    impl tidings_log::Observer for Panics {
+        fn advanced(
+            &self,
+            _: &tidings_model::TopicName,
+            tail: Offset,
+            _: &mut dyn Iterator<Item = tidings_model::Event>,
+        ) {
+            assert!(tail < Offset(2), "a broken observer");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000));
+    let log = EmbeddedLog::open(dir.path(), Options::default(), clock, Arc::new(Panics)).unwrap();
+    log.commit(one("a", "1")).await.unwrap();
+    assert!(matches!(log.commit(one("a", "2")).await, Err(Error::Unknown(_))));
+    assert!(log.commit(one("a", "3")).await.is_err());
+    assert!(log.read_only().is_some());
+    assert_eq!(read(&log, "a").await, ["1", "2"]);
+    log.close().await.unwrap();
+    assert_eq!(read(&open(dir.path()).unwrap(), "a").await, ["1", "2"]);
+}
+
+#[tokio::test]
 async fn a_deleted_index_is_built_again() {
     let dir = tempfile::tempdir().unwrap();
     let log = open_with(dir.path(), Options { segment_bytes: 1_000, ..Options::default() }).unwrap();

@@ -251,16 +251,11 @@ fn run(segment_bytes: u32, steps: Vec<Step>) {
 }
 
 fn config(cases: u32) -> Config {
-    Config {
-        cases,
-        rng_seed: RngSeed::Fixed(std::env::var("SEED").map_or(7, |s| s.parse().unwrap())),
-        max_shrink_iters: 300,
-        ..Config::default()
-    }
+    Config { cases, rng_seed: RngSeed::Fixed(7), max_shrink_iters: 300, ..Config::default() }
 }
 
 proptest! {
-    #![proptest_config(config(std::env::var("CASES").map_or(100, |s| s.parse().unwrap())))]
+    #![proptest_config(config(100))]
 
     #[test]
     fn an_embedded_log_is_a_memory_log(

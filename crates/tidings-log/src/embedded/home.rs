@@ -131,7 +131,7 @@ impl Segments {
 
     /// Removes a segment and its sidecar; one that is gone already is no error.
     pub fn remove(&self, number: u32) -> std::io::Result<()> {
-        for path in [self.sidecar(number), self.log(number)] {
+        for path in [self.log(number), self.sidecar(number)] {
             match std::fs::remove_file(path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
                 _ => {}

@@ -46,7 +46,6 @@ use crate::{Answer, Batch, Bounds, Due, Error, Log, ReadMax, Receipt, State};
 use bytes::Bytes;
 use catalog::Topic;
 use reader::Reader;
-use std::sync::Arc;
 use tidings_model::{Event, Key, Offset, Timestamp, TopicName, Uuid};
 
 impl EmbeddedLog {
@@ -130,7 +129,7 @@ impl Log for EmbeddedLog {
         Box::pin(async move {
             let Some(topic) = topic else { return Ok(Vec::new()) };
             let ends = topic.ends();
-            if after.0 >= ends.tail && after.0 + 1 >= ends.oldest {
+            if after.0 >= ends.tail && after.0.saturating_add(1) >= ends.oldest {
                 return Ok(Vec::new());
             }
             self.blocking(move |reader| reader.read(&topic, after.0, max)).await
@@ -197,6 +196,3 @@ impl Log for EmbeddedLog {
         Box::pin(self.shut())
     }
 }
-
-/// Kept by every reading thread, so that the log may be dropped while one runs.
-type SharedReader = Arc<Reader>;

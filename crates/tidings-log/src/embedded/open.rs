@@ -1,6 +1,5 @@
 //! Opens an embedded log, runs its threads, and closes it.
 
-use super::SharedReader;
 use super::blocks::Blocks;
 use super::clean::Cleaner;
 use super::home::Home;
@@ -27,7 +26,7 @@ use tidings_model::Timestamp;
 /// Opened with [`EmbeddedLog::open`]. Dropping it closes it: what was accepted is still written.
 pub struct EmbeddedLog {
     pub(super) inbox: Arc<Inbox>,
-    pub(super) reader: SharedReader,
+    pub(super) reader: Arc<Reader>,
     pub(super) read_only: Arc<OnceLock<String>>,
     /// `None` once closed.
     running: Arc<Mutex<Option<Running>>>,
@@ -36,7 +35,7 @@ pub struct EmbeddedLog {
 struct Running {
     inbox: Arc<Inbox>,
     keeper: Arc<Keeper>,
-    reader: SharedReader,
+    reader: Arc<Reader>,
     writer: JoinHandle<()>,
     keeping: JoinHandle<()>,
     followers: Vec<JoinHandle<()>>,

@@ -108,7 +108,12 @@ impl Sealed {
             let known = std::fs::read(segments.sidecar(number)).ok();
             let sidecar = match known.and_then(|bytes| Sidecar::decode(&bytes)).filter(fits) {
                 Some(sidecar) => sidecar,
-                None => make_sidecar(segments, number)?,
+                None => match make_sidecar(segments, number) {
+                    Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                        return Ok(None);
+                    }
+                    made => made?,
+                },
             };
             // Otherwise cleaning has replaced the file meanwhile.
             if fits(&sidecar) {

@@ -27,9 +27,10 @@ fn main() {
     let groups: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let groups = if groups.is_empty() { vec![1, 64, 1024] } else { groups };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    println!("events per second, also as a part of the plain file's; one and two commits under way");
     println!(
-        "{:>34} {:>12} {:>12} {:>7} {:>9} {:>9}",
-        "", "log ev/s", "file ev/s", "ratio", "CPU us/ev", "write x"
+        "{:>32} {:>10} {:>10} {:>5} {:>10} {:>5} {:>9} {:>7}",
+        "", "file", "one", "part", "two", "part", "CPU us/ev", "write x"
     );
     for group in groups {
         for (what, topics, keys) in
@@ -37,12 +38,15 @@ fn main() {
         {
             let dir = tempfile::tempdir_in(".").unwrap();
             let file = plain_file(dir.path(), group);
-            let run = runtime.block_on(commits(dir.path(), group, topics, keys));
-            let name = format!("{group} per group, {what}");
-            let ratio = run.rate / file;
+            let [one, two] = [1, 2].map(|depth| {
+                let dir = tempfile::tempdir_in(".").unwrap();
+                runtime.block_on(commits(dir.path(), group, topics, keys, depth))
+            });
+            let name = format!("{group} per commit, {what}");
+            let (one_part, two_part) = (one.rate / file, two.rate / file);
             println!(
-                "{name:>34} {:>12.0} {file:>12.0} {ratio:>7.2} {:>9.2} {:>9.3}",
-                run.rate, run.cpu_us, run.amplification
+                "{name:>32} {file:>10.0} {:>10.0} {one_part:>5.2} {:>10.0} {two_part:>5.2} {:>9.2} {:>7.3}",
+                one.rate, two.rate, two.cpu_us, one.amplification
             );
         }
     }
@@ -111,9 +115,9 @@ struct Run {
     amplification: f64,
 }
 
-/// Two commits of `group` events are under way at any time, so that the next is ready when a sync ends.
-async fn commits(dir: &Path, group: usize, topics: u64, keys: u64) -> Run {
-    let log = open(dir);
+/// Commits of `group` events, `depth` (1 or 2) under way at any time; two may share a sync.
+async fn commits(dir: &Path, group: usize, topics: u64, keys: u64, depth: usize) -> Run {
+    let log = Arc::new(open(dir));
     let names: Vec<TopicName> = (0..topics).map(|n| TopicName::parse(&format!("t{n}")).unwrap()).collect();
     for chunk in names.chunks(1000) {
         let appends = chunk.iter().map(|t| event(t, 0, 0)).collect();
@@ -124,23 +128,26 @@ async fn commits(dir: &Path, group: usize, topics: u64, keys: u64) -> Run {
     let pool: Vec<Append> = (0..200_000).map(|n| event(&names[(n * 7 % topics) as usize], n, keys)).collect();
     let (cpu, written, start) = (cpu(), written(), Instant::now());
     let (mut events, mut payload) = (0, 0);
-    let mut pending = None;
+    let mut pending: Option<tokio::task::JoinHandle<_>> = None;
     while start.elapsed() < RUN {
         let at = events % (pool.len() - group + 1);
         let appends = pool[at..at + group].to_vec();
         payload += appends.iter().map(|a| a.record.len() as u64).sum::<u64>();
         events += group;
-        let mut next = log.commit(Batch { appends, ..Batch::default() });
-        std::future::poll_fn(|cx| {
-            let _ = next.as_mut().poll(cx);
-            std::task::Poll::Ready(())
-        })
-        .await;
+        let batch = Batch { appends, ..Batch::default() };
+        if depth == 1 {
+            log.commit(batch).await.unwrap();
+            continue;
+        }
+        let log = log.clone();
+        let next = tokio::spawn(async move { log.commit(batch).await.unwrap() });
         if let Some(previous) = pending.replace(next) {
             previous.await.unwrap();
         }
     }
-    pending.unwrap().await.unwrap();
+    if let Some(last) = pending {
+        last.await.unwrap();
+    }
     if keys > 0 {
         log.settled().await.unwrap();
     }

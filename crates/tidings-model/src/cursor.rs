@@ -13,7 +13,7 @@ impl Offset {
     pub const ZERO: Self = Self(0);
 
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -68,12 +68,12 @@ pub struct Savepoint {
 }
 
 impl Group {
-    pub fn new(segment: u32, salt: u32, base: u64, capacity: usize) -> Self {
+    pub fn new(segment: u32, salt: u32, base: u64, bytes: Vec<u8>) -> Self {
         Self {
             segment,
             salt,
             base,
-            bytes: Vec::with_capacity(capacity),
+            bytes,
             places: Vec::new(),
             notices: Vec::new(),
             undo: Vec::new(),

@@ -97,6 +97,7 @@ impl EmbeddedLog {
             begin: recovered.begin,
             segment_bytes: u64::from(options.segment_bytes.min(1 << 30)),
             group_bytes_max: options.group_bytes_max,
+            spare: Vec::new(),
         };
         let cleaner = Cleaner {
             catalog: catalog.clone(),

@@ -13,6 +13,7 @@ use super::overlay::Overlay;
 use super::side::Side;
 use crate::memory::IdWindow;
 use crate::{Append, Appended, Batch, Due, Error, Receipt, Trim};
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tidings_model::{Epoch, Offset, RecordWriter, Timestamp, TopicName, Uuid};
@@ -154,42 +155,39 @@ impl Stage {
         RecordWriter::stamp(&mut record, now);
         let (id, id_given, key, _) = RecordWriter::peek(&record);
         group.for_index |= id_given || key.is_some();
-        if !self.heads.contains_key(&name) {
-            self.create(name.clone(), group);
+        if id_given && let Some(first) = self.remembered(&name, id, now)? {
+            return Ok(first);
         }
-        let head = self.heads.get_mut(&name).expect("created above");
-        let topic = head.topic.clone();
-        if id_given {
-            if let Some(first) = self.remembered(&name, id, now)? {
-                return Ok(first);
+        let head = match self.heads.entry(name) {
+            Occupied(known) => known.into_mut(),
+            Vacant(free) => {
+                self.topic_id_max += 1;
+                let epoch = Epoch(getrandom::u32().expect("the system has randomness").max(Epoch::NONE.0 + 1));
+                let name = free.key().clone();
+                let topic = Arc::new(Topic::new(self.topic_id_max, epoch, name.clone(), Ends::default()));
+                group.notices.push(Notice::Created(topic.clone()));
+                group.undo.push(Undo::Head(name, None));
+                free.insert(Head { topic, ends: Ends::default(), named_in: 0 })
             }
-            let at = Remembered { offset: self.heads[&name].ends.tail + 1, time: now.as_millis() };
-            let before = self.ids.insert((topic.id, id), at);
-            group.undo.push(Undo::Id((topic.id, id), before));
-        }
-        let head = self.heads.get_mut(&name).expect("created above");
-        if !group.continues(topic.id) {
-            group.undo.push(Undo::Head(name.clone(), Some(head.clone())));
+        };
+        let (topic, epoch) = (head.topic.id, head.topic.epoch);
+        if !group.continues(topic) {
+            group.undo.push(Undo::Head(head.topic.name.clone(), Some(head.clone())));
             if head.named_in != group.segment {
                 head.named_in = group.segment;
-                let (id, epoch) = (topic.id, topic.epoch.0);
-                group.put_side(&Entry::Topic { id, epoch, name: name.as_str() });
+                let name = head.topic.name.as_str();
+                group.put_side(&Entry::Topic { id: topic, epoch: epoch.0, name });
             }
-            group.begin_run(topic.clone(), head.ends.tail + 1, now.as_millis());
+            group.begin_run(head.topic.clone(), head.ends.tail + 1, now.as_millis());
         }
         head.ends.tail += 1;
         let offset = head.ends.tail;
-        group.put_event(topic.id, offset, &record);
-        Ok(Appended { epoch: topic.epoch, offset: Offset(offset), published_at: now, duplicate: false })
-    }
-
-    fn create(&mut self, name: TopicName, group: &mut Group) {
-        self.topic_id_max += 1;
-        let epoch = Epoch(getrandom::u32().expect("the system has randomness").max(Epoch::NONE.0 + 1));
-        let topic = Arc::new(Topic::new(self.topic_id_max, epoch, name.clone(), Ends::default()));
-        group.notices.push(Notice::Created(topic.clone()));
-        group.undo.push(Undo::Head(name.clone(), None));
-        self.heads.insert(name, Head { topic, ends: Ends::default(), named_in: 0 });
+        if id_given {
+            let before = self.ids.insert((topic, id), Remembered { offset, time: now.as_millis() });
+            group.undo.push(Undo::Id((topic, id), before));
+        }
+        group.put_event(topic, offset, &record);
+        Ok(Appended { epoch, offset: Offset(offset), published_at: now, duplicate: false })
     }
 
     /// Where the id was first published to the topic, if that is still remembered.

@@ -26,6 +26,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use tidings_model::{Event, Offset};
 
+/// A larger buffer is not kept for the next group.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
 /// What the writer works with.
 pub struct Writer {
     pub inbox: Arc<Inbox>,
@@ -48,6 +51,8 @@ pub struct Writer {
     pub asked_for: u32,
     pub segment_bytes: u64,
     pub group_bytes_max: usize,
+    /// A former group's memory that nobody holds any more.
+    pub spare: Vec<u8>,
 }
 
 impl Writer {
@@ -75,8 +80,10 @@ impl Writer {
             jobs.drain(..).for_each(|job| job.answer(Err(e.clone())));
             return;
         }
-        let capacity: usize = jobs.iter().map(|job| job.weight + 64).sum();
-        let mut group = Group::new(self.active.number, self.active.salt, self.active.end(), capacity);
+        let mut spare = std::mem::take(&mut self.spare);
+        spare.clear();
+        spare.reserve(jobs.iter().map(|job| job.weight + 64).sum());
+        let mut group = Group::new(self.active.number, self.active.salt, self.active.end(), spare);
         let done = self.stage(jobs, &mut group);
         if let Err(e) = self.write(&mut group) {
             done.into_iter().for_each(|(job, _)| job.answer(Err(e.clone())));
@@ -199,6 +206,10 @@ impl Writer {
             self.keeper.push(Chore::Clean);
         }
         self.tell(&group, &bytes);
+        drop(written);
+        if bytes.len() <= SPARE_BYTES_MAX && bytes.is_unique() {
+            self.spare = bytes.into();
+        }
         if end >= self.segment_bytes / 2 && self.asked_for == self.active.number {
             self.asked_for += 1;
             self.keeper.push(Chore::Prepare(self.asked_for));

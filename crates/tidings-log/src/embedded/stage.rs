@@ -162,7 +162,8 @@ impl Stage {
             Occupied(known) => known.into_mut(),
             Vacant(free) => {
                 self.topic_id_max += 1;
-                let epoch = Epoch(getrandom::u32().expect("the system has randomness").max(Epoch::NONE.0 + 1));
+                let epoch =
+                    Epoch(getrandom::u32().expect("the system has randomness").max(Epoch::NONE.0 + 1));
                 let name = free.key().clone();
                 let topic = Arc::new(Topic::new(self.topic_id_max, epoch, name.clone(), Ends::default()));
                 group.notices.push(Notice::Created(topic.clone()));

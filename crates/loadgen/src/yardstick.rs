@@ -36,6 +36,8 @@ pub fn command(args: &Args) {
     // SAFETY: the listener is open; listening again only widens its queue.
     unsafe { libc::listen(listener.as_raw_fd(), 4096) };
     listener.set_nonblocking(true).unwrap_or_else(|error| die(error));
+    // With port 0 the system chooses; whoever starts the yardstick reads where it is.
+    println!("listening on {}", listener.local_addr().unwrap_or_else(|error| die(error)));
     let log = args
         .optional("fsync")
         .map(|path| File::create(&path).unwrap_or_else(|error| die(format!("{path}: {error}"))));

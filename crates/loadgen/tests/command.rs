@@ -1,6 +1,7 @@
 //! Every command against the yardstick, as its users run it.
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
@@ -13,17 +14,12 @@ struct Yardstick {
 
 impl Yardstick {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut process = Command::new(LOADGEN)
-            .args(["serve", "--port", &port.to_string()])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let address = format!("127.0.0.1:{port}");
-        while TcpStream::connect(&address).is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "the yardstick ended");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        let mut process =
+            Command::new(LOADGEN).args(["serve", "--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address =
+            line.trim().strip_prefix("listening on ").expect("the yardstick says where it is").to_owned();
         Self { process, address }
     }
 

@@ -1,7 +1,6 @@
 //! How long a topic's events are kept, and what else is set for a topic.
 
 use crate::{Error, Services, Tidings};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
@@ -89,7 +88,10 @@ impl Tidings {
     ) -> Result<(), Error> {
         admin(who)?;
         let value = serde_json::to_vec(settings).expect("plain fields");
-        self.change(name, Some(value.into())).await
+        let change =
+            RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
+        self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
+        Ok(())
     }
 
     /// Ends a topic: its events, State and settings go. A later publish starts a new epoch.
@@ -101,12 +103,6 @@ impl Tidings {
         let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None };
         let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
         self.log().commit(batch).await?;
-        Ok(())
-    }
-
-    async fn change(&self, name: &TopicName, value: Option<Bytes>) -> Result<(), Error> {
-        let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value };
-        self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
         Ok(())
     }
 

@@ -186,23 +186,28 @@ impl Conn {
     /// Writes what the socket takes now; `true` if that was everything. What is left stays in `out`.
     fn write_some(&self, out: &mut VecDeque<Bytes>) -> bool {
         while !out.is_empty() {
-            let written = if out.len() == 1 {
-                self.socket.try_write(&out[0])
-            } else {
-                let mut parts = [IoSlice::new(&[]); PARTS_MAX];
-                let n = out.len().min(PARTS_MAX);
-                for (part, bytes) in parts.iter_mut().zip(out.iter()) {
-                    *part = IoSlice::new(bytes);
-                }
-                self.socket.try_write_vectored(&parts[..n])
-            };
-            match written {
-                Ok(n) => advance(out, n),
-                // A broken socket shows when the task reads or writes; until then it takes nothing.
-                Err(_) => return false,
+            // A broken socket shows when the task reads or writes; until then it takes nothing.
+            if self.write_once(out).is_err() {
+                return false;
             }
         }
         true
+    }
+
+    /// One write of as many parts as it takes; what was written leaves `out`.
+    fn write_once(&self, out: &mut VecDeque<Bytes>) -> io::Result<()> {
+        let written = if out.len() == 1 {
+            self.socket.try_write(&out[0])?
+        } else {
+            let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+            let n = out.len().min(PARTS_MAX);
+            for (part, bytes) in parts.iter_mut().zip(out.iter()) {
+                *part = IoSlice::new(bytes);
+            }
+            self.socket.try_write_vectored(&parts[..n])?
+        };
+        advance(out, written);
+        Ok(())
     }
 
     /// Writes everything, waiting for the socket; only the connection's task calls this.
@@ -210,13 +215,8 @@ impl Conn {
         while !out.is_empty() {
             let writable = tokio::time::timeout(self.write_timeout, self.socket.writable());
             writable.await.map_err(|_| Gone)?.map_err(|_| Gone)?;
-            let mut parts = [IoSlice::new(&[]); PARTS_MAX];
-            let n = out.len().min(PARTS_MAX);
-            for (part, bytes) in parts.iter_mut().zip(out.iter()) {
-                *part = IoSlice::new(bytes);
-            }
-            match self.socket.try_write_vectored(&parts[..n]) {
-                Ok(n) => advance(out, n),
+            match self.write_once(out) {
+                Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(Gone),
             }

@@ -4,6 +4,7 @@
 //! to every subscriber. SSE: HTML standard, section 9.2; WebSocket frames: RFC 6455, section 5.2;
 //! chunks: RFC 9112, section 7.1.
 
+use crate::http::reply;
 use bytes::Bytes;
 use std::io::Write as _;
 use tidings_engine::{Entry, Fate, Format, Gap, Receipt};
@@ -205,27 +206,45 @@ pub fn ws_error(reference: Option<&str>, code: Code, message: &str) -> Bytes {
     ))
 }
 
-/// The answer to a publish.
-pub fn receipt_json(receipt: &Receipt) -> serde_json::Value {
-    let events = receipt.events.iter().map(|event| {
-        let mut json = serde_json::json!({ "id": event.id, "topic": event.topic.to_string() });
+/// The answer to a publish over HTTP.
+pub fn receipt(receipt: &Receipt) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96 + receipt.events.len() * 160);
+    out.push(b'{');
+    receipt_members(&mut out, receipt);
+    out
+}
+
+/// The answer to a publish over a WebSocket.
+pub fn ws_published(reference: Option<&str>, receipt: &Receipt) -> Bytes {
+    let mut out = with_ref(reference, serde_json::json!({ "op": "published" })).to_string().into_bytes();
+    *out.last_mut().expect("an object") = b',';
+    receipt_members(&mut out, receipt);
+    text_frame(&out)
+}
+
+/// What became of each event, and the end of the object that it is said in. By hand: a publish waits for it.
+fn receipt_members(out: &mut Vec<u8>, receipt: &Receipt) {
+    out.extend_from_slice(b"\"events\":[");
+    for (i, event) in receipt.events.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write!(out, "{{\"id\":\"{}\",\"topic\":", event.id).expect("memory");
+        match &event.topic.key {
+            None => reply::string(out, event.topic.name.as_str()),
+            Some(_) => reply::string(out, &event.topic.to_string()),
+        }
         match event.fate {
             Fate::Stored { offset, published_at, .. } => {
-                json["offset"] = offset.0.into();
-                json["published_at"] = published_at.to_string().into();
+                write!(out, ",\"offset\":{offset},\"published_at\":\"{published_at}\"").expect("memory");
             }
             Fate::Scheduled { available_at } => {
-                json["scheduled"] = true.into();
-                json["available_at"] = available_at.to_string().into();
+                write!(out, ",\"available_at\":\"{available_at}\",\"scheduled\":true").expect("memory");
             }
         }
-        if event.duplicate {
-            json["duplicate"] = true.into();
-        }
-        json
-    });
-    let events: Vec<_> = events.collect();
-    serde_json::json!({ "events": events, "cursor": receipt.cursor().to_string() })
+        out.extend_from_slice(if event.duplicate { b",\"duplicate\":true}" } else { b"}" });
+    }
+    write!(out, "],\"cursor\":\"{}\"}}", receipt.cursor()).expect("memory");
 }
 
 /// Puts the client's own `ref` into an answer.

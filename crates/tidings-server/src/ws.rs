@@ -285,9 +285,7 @@ impl Session {
                 let who = self.who.clone().expect("checked above");
                 match self.stream.door.tidings.publish(&who, events).await {
                     Ok(receipt) => {
-                        let mut answer = wire::receipt_json(&receipt);
-                        answer["op"] = "published".into();
-                        self.answer(reference, answer).await?;
+                        self.stream.say(wire::ws_published(reference, &receipt)).await?;
                     }
                     Err(error) => self.decline(reference, error).await?,
                 }
@@ -360,7 +358,6 @@ impl Session {
         let close = match end {
             End::Gone => return Ok(()),
             End::Frame(close, _) => *close,
-            End::Expired if self.who.is_none() => 4401,
             End::Expired => 4401,
             End::Draining => 1001,
             End::Engine(_) => 1011,

@@ -12,7 +12,7 @@ mod ndjson;
 mod openapi;
 mod page;
 mod publish;
-mod reply;
+pub(crate) mod reply;
 mod scheduled;
 mod state;
 mod stream;

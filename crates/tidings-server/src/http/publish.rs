@@ -6,16 +6,15 @@
 use super::body::Parts;
 use super::{Route, address, cloudevents, layers, ndjson, reply};
 use crate::refusal::Refusal;
-use crate::{Door, gate};
+use crate::{Door, gate, wire};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request};
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use std::io::Write as _;
 use std::sync::Arc;
-use tidings_engine::{Error, Fate, Receipt};
+use tidings_engine::Error;
 use tidings_model::{Code, EventError, NewEvent, Principal, Topic};
 
 /// This route in the table, whose first it is; the test of the metrics would notice another.
@@ -58,7 +57,7 @@ async fn publish(door: &Door, head: &request::Parts, body: &mut Parts) -> Result
 
 async fn commit(door: &Door, who: &Arc<Principal>, events: Vec<NewEvent>) -> Result<Response, Refusal> {
     let receipt = door.tidings.publish(who, events).await?;
-    Ok(reply::json(StatusCode::CREATED, receipt_json(&receipt)))
+    Ok(reply::json(StatusCode::CREATED, wire::receipt(&receipt)))
 }
 
 /// The forms a body may have.
@@ -140,31 +139,4 @@ pub fn array(body: &[u8], max: usize) -> Result<Vec<&RawValue>, Refusal> {
         let detail = format!("the array has more than {max} events; NDJSON has no such bound");
         Refusal::new(Code::BatchTooLarge, detail)
     })
-}
-
-/// The receipt, written straight into one buffer.
-fn receipt_json(receipt: &Receipt) -> Vec<u8> {
-    let mut out = Vec::with_capacity(96 + receipt.events.len() * 160);
-    out.extend_from_slice(b"{\"events\":[");
-    for (i, event) in receipt.events.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        write!(out, "{{\"id\":\"{}\",\"topic\":", event.id).expect("memory");
-        match &event.topic.key {
-            None => reply::string(&mut out, event.topic.name.as_str()),
-            Some(_) => reply::string(&mut out, &event.topic.to_string()),
-        }
-        match event.fate {
-            Fate::Stored { offset, published_at, .. } => {
-                write!(out, ",\"offset\":{offset},\"published_at\":\"{published_at}\"").expect("memory");
-            }
-            Fate::Scheduled { available_at } => {
-                write!(out, ",\"available_at\":\"{available_at}\",\"scheduled\":true").expect("memory");
-            }
-        }
-        out.extend_from_slice(if event.duplicate { b",\"duplicate\":true}" } else { b"}" });
-    }
-    write!(out, "],\"cursor\":\"{}\"}}", receipt.cursor()).expect("memory");
-    out
 }

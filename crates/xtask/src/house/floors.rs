@@ -9,6 +9,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("tidings-log", 1),
     ("tidings-engine", 2),
     ("tidings-server", 3),
+    ("tidings-drivers", 3),
     ("tidings", 4),
     // Tools: they may look at the ground floors, and nothing depends on them.
     ("tidings-fuzz", 2),
@@ -26,6 +27,12 @@ const OWNED: &[(&[&str], &[&str], &[&str])] = &[
         &["tidings"],
     ),
     (&["fjall", "rusqlite"], &["tidings-log"], &[]),
+    (&["jsonwebtoken", "argon2", "bcrypt"], &["tidings-engine"], &["tidings"]),
+    (
+        &["rsntp", "async-nats", "redis", "tokio-postgres", "deadpool-postgres", "mysql_async"],
+        &["tidings-drivers"],
+        &["tidings"],
+    ),
     (&["anyhow"], &["tidings", "xtask"], &[]),
 ];
 

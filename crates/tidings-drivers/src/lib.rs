@@ -1,0 +1,4 @@
+//! Doors out: everything that talks to somebody else's server.
+//!
+//! Owns: clients of time servers, queues, databases and HTTP endpoints, behind traits of the engine.
+//! Never: opens a listening socket, decides who may see what, imports the server.

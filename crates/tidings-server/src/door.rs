@@ -4,7 +4,7 @@ use crate::fan::Fan;
 use crate::{Config, Metrics};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tidings_engine::auth::Gate;
+use tidings_engine::auth::{Gate, Users};
 use tidings_engine::{Services, Tidings};
 
 /// Shared by all connections of one server. Cheap to clone.
@@ -14,6 +14,7 @@ pub struct Door(Arc<Inner>);
 pub struct Inner {
     pub tidings: Tidings,
     pub gate: Gate,
+    pub users: Users,
     pub config: Config,
     pub metrics: Metrics,
     pub services: Services,
@@ -27,7 +28,8 @@ impl Door {
     pub fn new(tidings: Tidings, gate: Gate, config: Config, services: Services) -> Self {
         let metrics = Metrics::new(&tidings);
         let fan = Fan::start(&services);
-        Self(Arc::new(Inner { tidings, gate, config, metrics, services, fan, ended: AtomicU64::new(0) }))
+        let (users, ended) = (gate.users().clone(), AtomicU64::new(0));
+        Self(Arc::new(Inner { tidings, gate, users, config, metrics, services, fan, ended }))
     }
 }
 

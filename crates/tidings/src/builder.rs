@@ -3,7 +3,7 @@
 //! Owns: starting and ending them in the right order. Never: reads the environment or installs anything global.
 
 use crate::Embedded;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, SharedSecret};
 use crate::secret::{self, DataSecret, SecretError};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,6 +64,13 @@ impl Builder {
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
+        if config.auth.secrets.iter().any(SharedSecret::is_short) {
+            tracing::warn!(
+                "a secret in auth.secrets has fewer than {} characters and can be guessed from a single token; \
+                 it verifies only the tokens of this server's own users",
+                secret::CHARS_MIN
+            );
+        }
         let (keys, signer) = (config.keys(&secret.secret)?, config.signer(&secret.secret));
         let embedded = Embedded::open_with(
             &config.data,

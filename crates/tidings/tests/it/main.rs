@@ -10,3 +10,4 @@ mod library;
 mod quickstart;
 mod shutdown;
 mod slow_reader;
+mod users;

@@ -31,6 +31,8 @@ pub enum UserError {
     Hash,
     #[error("there are {0} users already; no new one can be created")]
     Full(usize),
+    #[error("the system has no memory or randomness for a password's hash")]
+    Resources,
     #[error("too many attempts; try again in {retry_after_s} s")]
     TooMany { retry_after_s: u32 },
 }
@@ -53,6 +55,7 @@ impl UserError {
             Self::Unknown | Self::NotUser => Code::UserUnknown,
             Self::Hash => Code::HashUnsupported,
             Self::Full(_) => Code::UsersFull,
+            Self::Resources => Code::Internal,
             Self::TooMany { .. } => Code::RateLimited,
         }
     }

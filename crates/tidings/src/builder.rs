@@ -39,6 +39,7 @@ pub enum StartError {
 pub struct Running {
     embedded: Embedded,
     address: SocketAddr,
+    users: Users,
     secret: DataSecret,
     server: JoinHandle<()>,
     drain: Duration,
@@ -82,7 +83,8 @@ impl Builder {
         .await?;
         let users = Users::new(embedded.tidings().clone(), config.users, signer);
         let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
-        let door = Door::new(embedded.tidings().clone(), Gate::new(keys, users), config.http, services);
+        let door =
+            Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), config.http, services);
         let server = match Server::bind(door).await {
             Ok(server) => server,
             Err(error) => {
@@ -92,7 +94,7 @@ impl Builder {
         };
         let address = server.address();
         let server = tokio::spawn(server.run());
-        Ok(Running { embedded, address, secret, server, drain })
+        Ok(Running { embedded, address, users, secret, server, drain })
     }
 }
 
@@ -100,6 +102,11 @@ impl Running {
     /// The handle, for a program that publishes and subscribes beside its clients.
     pub fn tidings(&self) -> &Tidings {
         self.embedded.tidings()
+    }
+
+    /// The users, for a program that keeps them itself.
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Where the server listens.

@@ -11,6 +11,8 @@ pub enum UserError {
     AdminOnly,
     #[error("another user has this name")]
     NameTaken,
+    #[error("a user's name has 1 to {NAME_BYTES_MAX} bytes")]
+    NameLength,
     #[error("a user's name {0}")]
     Name(&'static str),
     #[error("a password has at least {min} characters")]
@@ -38,7 +40,6 @@ pub enum UserError {
 }
 
 impl UserError {
-    pub(crate) const NAME_LENGTH: Self = Self::Name(const_name_length());
     pub(crate) const NAME_CONTROL: Self = Self::Name("has no control characters");
     pub(crate) const NAME_BLANK: Self = Self::Name("has no blank at either end");
 
@@ -48,7 +49,7 @@ impl UserError {
             Self::SignUpClosed => Code::SignUpClosed,
             Self::AdminOnly => Code::Forbidden,
             Self::NameTaken => Code::UserNameTaken,
-            Self::Name(_) => Code::UserNameInvalid,
+            Self::Name(_) | Self::NameLength => Code::UserNameInvalid,
             Self::PasswordShort { .. } | Self::PasswordLong { .. } => Code::PasswordInvalid,
             Self::Credentials => Code::CredentialsInvalid,
             Self::Revoked => Code::UserRevoked,
@@ -59,9 +60,4 @@ impl UserError {
             Self::TooMany { .. } => Code::RateLimited,
         }
     }
-}
-
-const fn const_name_length() -> &'static str {
-    assert!(NAME_BYTES_MAX == 255);
-    "has 1 to 255 bytes"
 }

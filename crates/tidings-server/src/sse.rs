@@ -70,6 +70,10 @@ pub async fn open(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if handover.is_some() {
+        // Its socket is closed at the end; a client that used it again would be cut off.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     // Proxies that buffer would hold events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)

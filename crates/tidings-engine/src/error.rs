@@ -34,7 +34,9 @@ pub enum Error {
     Settings { field: &'static str, why: String },
     #[error(transparent)]
     Log(#[from] tidings_log::Error),
-    #[error("topic {0} is not one of Broker's: it was not first used there and `broker.topics` does not name it")]
+    #[error(
+        "topic {0} is not one of Broker's: it was not first used there and `broker.topics` does not name it"
+    )]
     NotBrokers(TopicName),
     #[error("`timestamp` {0} lies outside the years 0000 to 9999")]
     TimestampRange(i64),

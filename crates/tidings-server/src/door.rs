@@ -1,5 +1,6 @@
 //! What every door holds.
 
+use crate::dialect::broker::Board;
 use crate::fan::Fan;
 use crate::{Config, Metrics};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Inner {
     pub services: Services,
     /// Writes live events to the sockets of plain connections.
     pub(crate) fan: Fan,
+    /// What Broker's listeners see; `None` where its interface is switched off.
+    pub(crate) board: Option<Board>,
     /// Streams ended so far on shutdown: spreads the retries evenly.
     pub(crate) ended: AtomicU64,
 }
@@ -27,7 +30,9 @@ impl Door {
     pub fn new(tidings: Tidings, gate: Gate, config: Config, services: Services) -> Self {
         let metrics = Metrics::new(&tidings);
         let fan = Fan::start(&services);
-        Self(Arc::new(Inner { tidings, gate, config, metrics, services, fan, ended: AtomicU64::new(0) }))
+        let board = config.broker.then(|| Board::start(&tidings, &services));
+        let ended = AtomicU64::new(0);
+        Self(Arc::new(Inner { tidings, gate, config, metrics, services, fan, board, ended }))
     }
 }
 

@@ -6,6 +6,7 @@
 mod coarse;
 mod config;
 mod conn;
+mod dialect;
 mod door;
 mod fan;
 mod gate;

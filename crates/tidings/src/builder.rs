@@ -60,7 +60,9 @@ impl Builder {
     /// # Errors
     /// When settings, keys or the data directory are refused, or the address is taken; nothing runs then.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { config, clock } = self;
+        let Self { mut config, clock } = self;
+        let broker_topics = config.broker.topics()?;
+        config.http.broker = config.broker.enabled;
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
@@ -73,6 +75,7 @@ impl Builder {
             Duration::from_millis(config.retention.every_ms.max(1)),
         )
         .await?;
+        embedded.tidings().allow_reach(broker_topics);
         let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
         let door = Door::new(embedded.tidings().clone(), Gate::new(keys, clock), config.http, services);
         let server = match Server::bind(door).await {

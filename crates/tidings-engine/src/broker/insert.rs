@@ -3,8 +3,8 @@
 use super::entry::BrokerEvent;
 use super::reach::{self, Cancelled};
 use super::{Broker, may_insert};
-use crate::retention::KIND;
 use crate::Error;
+use crate::retention::KIND;
 use bytes::Bytes;
 use tidings_log::ReadMax;
 use tidings_model::{Key, NewEvent, Offset, Principal, Timestamp, Topic, TopicName, Uuid};
@@ -92,9 +92,7 @@ impl Broker {
             None => Ok(None),
         };
         match due {
-            Ok(Some(due)) => {
-                Ok(BrokerEvent { is_cancelled: true, ..BrokerEvent::of_due(due)? })
-            }
+            Ok(Some(due)) => Ok(BrokerEvent { is_cancelled: true, ..BrokerEvent::of_due(due)? }),
             // Gone in between: cancelled or published.
             Ok(None) | Err(Error::ScheduledUnknown(_)) => {
                 let (event, owner) = self.cancelled(id).await?.ok_or(Error::ScheduledUnknown(id))?;

@@ -73,7 +73,10 @@ impl Reach {
         if !self.has(&event.topic.name) {
             return;
         }
-        let keys = [event.topic.key.as_ref().map(Key::as_str).map(of_collection), event.user.as_deref().map(of_user)];
+        let keys = [
+            event.topic.key.as_ref().map(Key::as_str).map(of_collection),
+            event.user.as_deref().map(of_user),
+        ];
         for key in keys.into_iter().flatten() {
             // A key too long for a reference cannot be asked for either.
             let Ok(key) = Key::parse(&key) else { continue };
@@ -90,25 +93,31 @@ impl Reach {
         }
         let Ok(record) = Record::parse(due.record.clone().into()) else { return Vec::new() };
         let topic = Topic { name: due.topic.clone(), key: record.key().and_then(|k| Key::parse(k).ok()) };
-        let mut copy = NewEvent::new(system(Some(of_cancelled(due.id))), record.data().unwrap_or("null").to_owned());
+        let mut copy =
+            NewEvent::new(system(Some(of_cancelled(due.id))), record.data().unwrap_or("null").to_owned());
         copy.user = record.user().map(Into::into);
         copy.occurred_at = Some(due.at);
-        copy.context = Some(format!("{{\"of\":{},\"owner\":{}}}", address(&topic), json(due.owner.as_deref())).into());
+        copy.context =
+            Some(format!("{{\"of\":{},\"owner\":{}}}", address(&topic), json(due.owner.as_deref())).into());
         vec![append(copy, due.id)]
     }
 }
 
 impl Tidings {
-    /// Reads which topics Broker's interface reaches: those marked, and `configured`.
-    pub async fn load_reach(&self, configured: impl IntoIterator<Item = TopicName>) -> Result<(), Error> {
+    /// Reads which topics are marked as Broker's.
+    pub async fn load_reach(&self) -> Result<(), Error> {
         for (key, value) in self.log().registry(KIND).await? {
             let is_marked = serde_json::from_slice::<TopicSettings>(&value).is_ok_and(|s| s.broker);
             if let (true, Ok(name)) = (is_marked, TopicName::parse_captured(&key)) {
                 self.reach().mark(&name, true);
             }
         }
-        configured.into_iter().for_each(|name| self.reach().configure(name));
         Ok(())
+    }
+
+    /// Lets Broker's interface reach `names` beside the topics first used there.
+    pub fn allow_reach(&self, names: Vec<TopicName>) {
+        names.into_iter().for_each(|name| self.reach().configure(name));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
 
+use super::broker::{self, Way};
 use super::{Config, ConfigError, check_secret};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -60,6 +61,12 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("auth.pem", Kind::List),
     ("auth.jwks", Kind::List),
     ("retention.every_ms", Kind::Number),
+    ("broker.enabled", Kind::Truth),
+    ("broker.topics", Kind::List),
+    ("limits.broker_list_events", Kind::Number),
+    ("limits.broker_list_bytes", Kind::Number),
+    ("limits.broker_frame_bytes", Kind::Number),
+    ("limits.broker_view_bytes", Kind::Number),
 ];
 
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
@@ -98,6 +105,10 @@ pub struct Layers {
     config: Config,
     /// Secrets that nothing overrides.
     extra_secrets: Vec<String>,
+    /// Started as Broker is started.
+    way: Way,
+    /// An address was named, not only a port.
+    has_address: bool,
 }
 
 impl Layers {
@@ -113,6 +124,7 @@ impl Layers {
         };
         self.config = toml::from_str(&text).map_err(refuse)?;
         self.table = toml::from_str(&text).map_err(refuse)?;
+        self.has_address = self.has("http", "listen");
         for secret in &self.config.auth.secrets {
             check_secret(&format!("{}: auth.secrets", path.display()), &secret.0)?;
         }
@@ -126,6 +138,12 @@ impl Layers {
     ) -> Result<Self, ConfigError> {
         let mut settings = Vec::new();
         for (name, value) in variables {
+            if name == broker::SAVE_PATH {
+                // First, so that our own variable wins whichever comes first.
+                let data = Setting { said_by: name.into(), place: "data", values: vec![value.into()] };
+                settings.insert(0, data);
+                self = self.started_as(Way { signs_up: true, is_brokers: true });
+            }
             if name == ER_JWT_SECRET {
                 check_secret(name, value)?;
                 self.extra_secrets.push(value.to_owned());
@@ -168,8 +186,35 @@ impl Layers {
         &self.config
     }
 
+    /// Takes note of how the program was started; both add up.
+    pub fn started_as(mut self, way: Way) -> Self {
+        self.way.signs_up |= way.signs_up;
+        self.way.is_brokers |= way.is_brokers;
+        self
+    }
+
+    fn has(&self, section: &str, word: &str) -> bool {
+        self.table.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(word))
+    }
+
+    /// Broker's defaults, where nothing else was said.
+    fn go_brokers_way(&mut self) {
+        if self.way.is_brokers && !self.has_address {
+            let all = std::net::Ipv4Addr::UNSPECIFIED.into();
+            self.config.http.listen.set_ip(all);
+            tracing::info!(
+                "started as Broker is: listening on all addresses; --listen 127.0.0.1 limits that"
+            );
+        }
+        if self.way.is_brokers && !self.has("http", "origins") {
+            self.config.http.origins = vec![broker::ORIGIN.into()];
+            tracing::info!(origin = broker::ORIGIN, "started as Broker is: pages of one origin may call");
+        }
+    }
+
     /// What is set in the end.
     pub fn finish(mut self) -> Config {
+        self.go_brokers_way();
         self.config.auth.secrets.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
         self.config
     }
@@ -197,6 +242,7 @@ impl Layers {
             rest = tail;
         }
         table.insert(rest.to_owned(), value);
+        self.has_address |= setting.place == "http.listen";
         Ok(())
     }
 
@@ -325,6 +371,7 @@ mod tests {
         let mut full = Table::new();
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
+        full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {

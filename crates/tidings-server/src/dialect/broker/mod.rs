@@ -1,0 +1,16 @@
+//! Broker's interface: its paths, its JSON, its frames.
+//!
+//! Owns: what Broker's clients see. What it means is the engine's (`tidings_engine::broker`).
+
+mod ascii;
+mod board;
+pub mod caller;
+mod denied;
+pub mod events;
+mod form;
+pub mod insert;
+pub mod lists;
+mod title;
+mod view;
+
+pub use board::Board;

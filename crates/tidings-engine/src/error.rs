@@ -1,5 +1,6 @@
 //! What the engine refuses, and why.
 
+use crate::auth::UserError;
 use tidings_model::{Code, EventError, Topic, TopicName, Uuid};
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,6 +31,10 @@ pub enum Error {
     ScheduleTooFar { index: usize },
     #[error("no scheduled event {0}")]
     ScheduledUnknown(Uuid),
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error("a token could not be signed: {0}")]
+    Sign(String),
     #[error("{field}: {why}")]
     Settings { field: &'static str, why: String },
     #[error(transparent)]
@@ -61,6 +66,8 @@ impl Error {
             Self::BatchTooLarge { .. } => Code::BatchTooLarge,
             Self::ScheduleTooFar { .. } => Code::ScheduleTooFar,
             Self::ScheduledUnknown(_) => Code::ScheduledUnknown,
+            Self::User(e) => e.code(),
+            Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,
             Self::Log(e) => e.code(),
             Self::Draining => Code::Draining,

@@ -20,11 +20,11 @@ pub struct Hub {
     ring_bytes: usize,
     /// Rung when the schedule changed.
     pub(crate) due: Notify,
-    watcher: OnceLock<Arc<dyn Watcher>>,
+    watcher: OnceLock<Arc<dyn TopicWatcher>>,
 }
 
 /// Wants to know that any topic has changed. Called on the log's writer path: it only leaves a note.
-pub trait Watcher: Send + Sync {
+pub trait TopicWatcher: Send + Sync {
     fn changed(&self, topic: &TopicName);
 }
 
@@ -60,7 +60,7 @@ impl Hub {
     }
 
     /// Tells `watcher` of every topic that changes from now on; there is one at most.
-    pub fn watch(&self, watcher: Arc<dyn Watcher>) {
+    pub fn watch(&self, watcher: Arc<dyn TopicWatcher>) {
         let _ = self.watcher.set(watcher);
     }
 

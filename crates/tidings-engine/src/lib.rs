@@ -18,7 +18,7 @@ mod tidings;
 
 pub use error::Error;
 pub use feed::{Entry, Feed, Format, Listener};
-pub use hub::{Hub, Watcher};
+pub use hub::{Hub, TopicWatcher};
 pub use ingest::{Fate, Published, Receipt};
 pub use retention::{Retention, TopicSettings};
 pub use services::Services;

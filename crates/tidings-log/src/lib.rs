@@ -89,6 +89,9 @@ pub trait Log: Send + Sync + 'static {
     /// All records of a kind (`topic`, `user`, `destination` ...) in key order.
     fn registry(&self, kind: &str) -> Answer<'_, Vec<(String, Bytes)>>;
 
+    /// Up to `max` records of a kind in key order (by bytes), after `after`.
+    fn registry_page(&self, kind: &str, after: Option<&str>, max: usize) -> Answer<'_, Vec<(String, Bytes)>>;
+
     /// One record.
     fn registered(&self, kind: &str, key: &str) -> Answer<'_, Option<Bytes>>;
 

@@ -356,6 +356,12 @@ impl Log for MemoryLog {
         now(Ok(all.map(|((_, key), value)| (key.clone(), value.clone())).collect()))
     }
 
+    fn registry_page(&self, kind: &str, after: Option<&str>, max: usize) -> Answer<'_, Vec<(String, Bytes)>> {
+        let inner = self.lock();
+        let all = inner.registry.iter().filter(|((own, key), _)| own == kind && Some(key.as_str()) > after);
+        now(Ok(all.take(max).map(|((_, key), value)| (key.clone(), value.clone())).collect()))
+    }
+
     fn registered(&self, kind: &str, key: &str) -> Answer<'_, Option<Bytes>> {
         now(Ok(self.lock().registry.get(&(kind.to_owned(), key.to_owned())).cloned()))
     }

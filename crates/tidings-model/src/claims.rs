@@ -26,6 +26,9 @@ pub struct Claims {
     /// Counts only in tokens signed with the server's own key.
     #[serde(default)]
     pub admin: bool,
+    /// In the tokens that our own users get: see [`crate::Session::generation`]. Whatever others mean by it
+    /// is no reason to refuse their tokens.
+    pub user_generation: Option<serde_json::Value>,
 }
 
 /// Why claims make no principal.
@@ -51,6 +54,11 @@ impl Claims {
     /// Reads the payload of a token. The signature is somebody else's business.
     pub fn parse(payload: &[u8]) -> Result<Self, ClaimsError> {
         serde_json::from_slice(payload).map_err(|_| ClaimsError::Json)
+    }
+
+    /// Whether the token says itself which topics it is for.
+    pub fn names_topics(&self) -> bool {
+        self.topics.is_some() || self.publish.is_some() || self.subscribe.is_some()
     }
 
     /// The principal at `now`; `own_key` says that our own key signed, so `admin` counts.
@@ -79,6 +87,7 @@ impl Claims {
             subscribe,
             is_admin,
             expires_at: Some(exp),
+            session: None,
         })
     }
 }

@@ -53,6 +53,17 @@ codes! {
     SubscriptionUnknown "subscription_unknown" 404 false;
     ScheduledUnknown "scheduled_unknown" 404 false;
     ScheduleTooFar "schedule_too_far" 400 false;
+    TokenRevoked "token_revoked" 401 false;
+    CredentialsInvalid "credentials_invalid" 401 false;
+    SignUpClosed "sign_up_closed" 403 false;
+    UserRevoked "user_revoked" 403 false;
+    UserUnknown "user_unknown" 404 false;
+    UserNameTaken "user_name_taken" 409 false;
+    UserNameInvalid "user_name_invalid" 400 false;
+    PasswordInvalid "password_invalid" 400 false;
+    HashUnsupported "hash_unsupported" 400 false;
+    UsersFull "users_full" 507 false;
+    RateLimited "rate_limited" 429 true;
     NotFound "not_found" 404 false;
     MethodNotAllowed "method_not_allowed" 405 false;
     Timeout "timeout" 408 true;

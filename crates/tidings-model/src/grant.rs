@@ -1,6 +1,7 @@
 //! What a principal may publish to and subscribe to.
 
 use crate::{Topic, TopicError, TopicName};
+use std::fmt;
 
 /// One permission: every topic, a whole topic with all its keys, or one key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,6 +22,15 @@ impl Grant {
         match self {
             Self::All => !topic.name.is_system(),
             Self::Topic(own) => own.name == topic.name && (own.key.is_none() || own.key == topic.key),
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Topic(topic) => topic.fmt(f),
         }
     }
 }
@@ -57,6 +67,11 @@ impl Grants {
             Grant::All => !name.is_system(),
             Grant::Topic(own) => &own.name == name,
         })
+    }
+
+    /// Each permission.
+    pub fn iter(&self) -> impl Iterator<Item = &Grant> {
+        self.0.iter()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Who is asking, and what that one may do.
 
-use crate::{Audience, Event, Grants, Timestamp, Topic};
+use crate::{Audience, Event, Grants, Session, Timestamp, Topic};
 use std::sync::Arc;
 
 /// The `sub` of a token: what row rules compare with.
@@ -16,12 +16,26 @@ pub struct Principal {
     pub is_admin: bool,
     /// When the token ends; connections end with it.
     pub expires_at: Option<Timestamp>,
+    /// Set when the token is that of one of our own users.
+    pub session: Option<Session>,
 }
 
 impl Principal {
     /// The program that embeds Tidings, or the server itself.
     pub fn admin() -> Self {
-        Self { id: None, publish: Grants::all(), subscribe: Grants::all(), is_admin: true, expires_at: None }
+        let (publish, subscribe) = (Grants::all(), Grants::all());
+        Self { publish, subscribe, is_admin: true, ..Self::nobody() }
+    }
+
+    /// A caller without any rights.
+    pub fn nobody() -> Self {
+        let (publish, subscribe) = (Grants::none(), Grants::none());
+        Self { id: None, publish, subscribe, is_admin: false, expires_at: None, session: None }
+    }
+
+    /// Whether nothing has changed about the user since the token was verified; for others always.
+    pub fn is_current(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| !session.lease.is_over())
     }
 
     pub fn may_publish(&self, topic: &Topic) -> bool {

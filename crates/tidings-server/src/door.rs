@@ -5,7 +5,7 @@ use crate::fan::Fan;
 use crate::{Config, Metrics};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tidings_engine::auth::Gate;
+use tidings_engine::auth::{Gate, Users};
 use tidings_engine::{Services, Tidings};
 
 /// Shared by all connections of one server. Cheap to clone.
@@ -15,6 +15,7 @@ pub struct Door(Arc<Inner>);
 pub struct Inner {
     pub tidings: Tidings,
     pub gate: Gate,
+    pub users: Users,
     pub config: Config,
     pub metrics: Metrics,
     pub services: Services,
@@ -31,8 +32,8 @@ impl Door {
         let metrics = Metrics::new(&tidings);
         let fan = Fan::start(&services);
         let board = config.broker.then(|| Board::start(&tidings, &services));
-        let ended = AtomicU64::new(0);
-        Self(Arc::new(Inner { tidings, gate, config, metrics, services, fan, board, ended }))
+        let (users, ended) = (gate.users().clone(), AtomicU64::new(0));
+        Self(Arc::new(Inner { tidings, gate, users, config, metrics, services, fan, board, ended }))
     }
 }
 

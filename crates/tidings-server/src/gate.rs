@@ -18,26 +18,26 @@ impl FromRequestParts<Door> for Who {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
-        bearer(door, &parts.headers).map(Self)
+        bearer(door, &parts.headers).await.map(Self)
     }
 }
 
 /// The caller by the Authorization header.
-pub fn bearer(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Refusal> {
-    optional(door, headers)?.ok_or_else(missing)
+pub async fn bearer(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Refusal> {
+    optional(door, headers).await?.ok_or_else(missing)
 }
 
 /// The caller by the Authorization header, `None` where there is none; a bad one is refused.
-pub fn optional(door: &Door, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
+pub async fn optional(door: &Door, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
     match token(headers)? {
         None => Ok(None),
-        Some(token) => Ok(Some(door.gate.verify(token)?)),
+        Some(token) => Ok(Some(door.gate.verify(token).await?)),
     }
 }
 
 /// The caller of a stream: by the header, or by the cookie where the page may use it.
-pub fn stream_principal(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
-    if let Some(who) = optional(door, &parts.headers)? {
+pub async fn stream_principal(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
+    if let Some(who) = optional(door, &parts.headers).await? {
         return Ok(who);
     }
     let token = cookie(&parts.headers, &door.config.cookie).filter(|_| parts.method == Method::GET);
@@ -46,7 +46,7 @@ pub fn stream_principal(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Re
         let detail = "a token in a cookie is taken only from pages of this server and of `http.origins`";
         return Err(Refusal::new(Code::OriginForbidden, detail));
     }
-    Ok(door.gate.verify(token)?)
+    Ok(door.gate.verify(token).await?)
 }
 
 /// Whether pages of `origin` are listed by name. `*` does not count here: it never comes with credentials.

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -80,8 +80,8 @@ impl Server {
                 () = stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
             };
-            let tcp = match accepted {
-                Ok((tcp, _)) => tcp,
+            let (tcp, peer) = match accepted {
+                Ok((tcp, peer)) => (tcp, Peer(peer.ip())),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -95,7 +95,7 @@ impl Server {
             let (door, tls, routes) = (self.door.clone(), self.tls.clone(), routes.clone());
             self.door.services.spawn("connection", async move {
                 let _ = tcp.set_nodelay(true);
-                serve(door, tcp, tls, routes, permit).await;
+                serve(door, tcp, peer, tls, routes, permit).await;
             });
         }
     }
@@ -114,9 +114,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// A slot among the connections; a stream that was taken from the library keeps it.
 pub type Slot = Arc<tokio::sync::OwnedSemaphorePermit>;
 
+/// Whose connection a request came over; in each request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
 async fn serve(
     door: Door,
     tcp: TcpStream,
+    peer: Peer,
     tls: Option<TlsAcceptor>,
     routes: axum::Router,
     permit: tokio::sync::OwnedSemaphorePermit,
@@ -138,6 +143,7 @@ async fn serve(
             return Either::Left(http::publish(own.clone(), request).map(Ok::<_, Infallible>));
         }
         request.extensions_mut().insert(Arc::clone(&slot));
+        request.extensions_mut().insert(peer);
         if let Some(handover) = &handover {
             request.extensions_mut().insert(handover.clone());
         }

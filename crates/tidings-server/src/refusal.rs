@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 use std::fmt::Display;
+use tidings_engine::auth::UserError;
 use tidings_engine::{Error, auth};
 use tidings_model::{Code, EventError, FilterError, FromError, TopicError};
 
@@ -63,6 +64,12 @@ impl From<Error> for Refusal {
             }
             _ => Self::new(code, error.to_string()),
         };
+        let refusal = match error {
+            Error::User(UserError::TooMany { retry_after_s }) => {
+                Self { retry_after: Some(retry_after_s), ..refusal }
+            }
+            _ => refusal,
+        };
         index.into_iter().fold(refusal, |refusal, index| refusal.with("index", index))
     }
 }
@@ -75,7 +82,10 @@ impl From<EventError> for Refusal {
 
 impl From<auth::Refused> for Refusal {
     fn from(refused: auth::Refused) -> Self {
-        Self::new(refused.code(), refused.to_string())
+        match refused {
+            auth::Refused::Engine(error) => error.into(),
+            refused => Self::new(refused.code(), refused.to_string()),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_model::op::{Op, Verb};
-use tidings_model::{Code, Grants, Principal};
+use tidings_model::{Code, Principal};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tungstenite::handshake::derive_accept_key;
@@ -34,7 +34,7 @@ const READ_BUFFER_BYTES: usize = 512;
 
 /// `GET /v1/ws`.
 pub async fn upgrade(State(door): State<Door>, mut request: Request) -> Result<Response, Refusal> {
-    let who = gate::optional(&door, request.headers())?;
+    let who = gate::optional(&door, request.headers()).await?;
     let says = |name: header::HeaderName, word: &str| {
         let value = request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
         value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
@@ -144,19 +144,13 @@ async fn converse(door: Door, socket: Socket, early: Vec<u8>, who: Option<Arc<Pr
         .max_message_size(Some(limits.frame_bytes))
         .max_frame_size(Some(limits.frame_bytes));
     let conn = Arc::new(Conn::new(socket, Style::Ws, timeout));
-    let stranger = Principal {
-        id: None,
-        publish: Grants::none(),
-        subscribe: Grants::none(),
-        is_admin: false,
-        expires_at: None,
-    };
     let now = Instant::now();
     let expires = match &who {
         Some(who) => stream::expiry(who, door.tidings.clock().now()),
         None => now + AUTH_WITHIN,
     };
-    let subscription = door.tidings.subscription(who.clone().unwrap_or_else(|| Arc::new(stranger)));
+    let subscription =
+        door.tidings.subscription(who.clone().unwrap_or_else(|| Arc::new(Principal::nobody())));
     let mut session = Session {
         stream: Stream::new(door.clone(), conn, subscription),
         frames: Box::new(WebSocketContext::new(Role::Server, Some(frames))),
@@ -323,7 +317,7 @@ impl Session {
 
     /// Goes on under a fresh token; what it no longer grants is given up aloud.
     async fn renew(&mut self, reference: Option<&str>, token: &str) -> Result<(), Gone> {
-        let who = match self.stream.door.gate.verify(token) {
+        let who = match self.stream.door.gate.verify(token).await {
             Ok(who) => who,
             Err(refused) => return self.refuse(reference, refused.code(), &refused.to_string()).await,
         };

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_engine::Tidings;
-use tidings_engine::auth::Gate;
+use tidings_engine::auth::{Gate, Users};
 use tidings_log::{Clock, SystemClock};
 use tidings_server::{BindError, Door, Server};
 use tokio::task::JoinHandle;
@@ -66,18 +66,19 @@ impl Builder {
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
-        let keys = config.keys(&secret.secret)?;
+        let (keys, signer) = (config.keys(&secret.secret)?, config.signer(&secret.secret));
         let embedded = Embedded::open_with(
             &config.data,
             config.log.into(),
             config.limits,
-            Arc::clone(&clock),
+            clock,
             Duration::from_millis(config.retention.every_ms.max(1)),
         )
         .await?;
         embedded.tidings().allow_reach(broker_topics);
+        let users = Users::new(embedded.tidings().clone(), config.users, signer);
         let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
-        let door = Door::new(embedded.tidings().clone(), Gate::new(keys, clock), config.http, services);
+        let door = Door::new(embedded.tidings().clone(), Gate::new(keys, users), config.http, services);
         let server = match Server::bind(door).await {
             Ok(server) => server,
             Err(error) => {

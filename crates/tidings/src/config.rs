@@ -12,7 +12,7 @@ pub use layers::{Layers, Setting};
 use crate::secret::CHARS_MIN;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tidings_engine::auth::{KeyError, Keys, Secret};
+use tidings_engine::auth::{KeyError, Keys, Secret, UserSettings};
 use tidings_log::embedded::Options;
 use tidings_log::memory::IdWindow;
 use tidings_model::Limits;
@@ -33,14 +33,19 @@ pub struct Config {
     pub auth: Auth,
     pub retention: Retention,
     pub broker: Broker,
+    pub users: UserSettings,
 }
 
 /// Settings under `[auth]`: keys that verify tokens beside the data directory's own.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// Shared secrets for HS256.
+    /// Shared secrets for HS256. The first also signs the tokens of users, so that those who share it verify
+    /// them. One that is too short verifies nothing but our own users' tokens.
     pub secrets: Vec<SharedSecret>,
+    /// Those that other systems' variables name: they verify, and never sign.
+    #[serde(skip)]
+    pub others: Vec<SharedSecret>,
     /// Public keys in PEM form: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
     pub pem: Vec<PathBuf>,
     /// JWK sets.
@@ -145,6 +150,7 @@ impl Default for Config {
             auth: Auth::default(),
             retention: Retention::default(),
             broker: Broker::default(),
+            users: UserSettings::default(),
         }
     }
 }
@@ -173,9 +179,9 @@ impl Config {
     /// All keys that may verify a token: `own` signs and is the only one whose `admin` counts.
     pub fn keys(&self, own: &Secret) -> Result<Keys, ConfigError> {
         let mut keys = Keys::default().own(own);
-        for SharedSecret(text) in &self.auth.secrets {
-            check_secret("auth.secrets", text)?;
-            keys = keys.secret(&Secret::new(text.as_bytes().to_vec()));
+        for shared in self.auth.secrets.iter().chain(&self.auth.others) {
+            let secret = shared.secret();
+            keys = if shared.is_short() { keys.weak_secret(&secret) } else { keys.secret(&secret) };
         }
         for path in &self.auth.pem {
             keys =
@@ -187,12 +193,29 @@ impl Config {
         }
         Ok(keys)
     }
+
+    /// What signs the tokens of users: the first configured secret, else `own`.
+    pub fn signer(&self, own: &Secret) -> Secret {
+        self.auth.secrets.first().map_or_else(|| own.clone(), SharedSecret::secret)
+    }
+}
+
+impl SharedSecret {
+    /// Whether it can be guessed from a single token.
+    pub fn is_short(&self) -> bool {
+        self.0.chars().count() < CHARS_MIN
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::new(self.0.as_bytes().to_vec())
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
+/// Refuses a secret that verifies tokens of every kind and is too short for that.
 fn check_secret(said_by: &str, text: &str) -> Result<(), ConfigError> {
     let found = text.chars().count();
     if found >= CHARS_MIN {

@@ -42,8 +42,20 @@ pub struct Key {
     pub(crate) algorithm: Algorithm,
     pub(crate) decoding: DecodingKey,
     pub(crate) id: Option<String>,
+    pub(crate) trust: Trust,
+}
+
+/// How far a key's word counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
     /// The data directory's own key: `admin` counts only under it.
-    pub(crate) is_own: bool,
+    Own,
+    /// A secret shared with us; its tokens may be those of our users.
+    Shared,
+    /// A secret that can be guessed: good for our own users and nothing beyond their stored grants.
+    Weak,
+    /// Somebody else's key; whoever it names is none of our users.
+    Foreign,
 }
 
 /// All keys of this server; any one may verify a token.
@@ -53,19 +65,25 @@ pub struct Keys(pub(crate) Vec<Key>);
 impl Keys {
     /// Adds the data directory's own secret (HS256).
     pub fn own(mut self, secret: &Secret) -> Self {
-        self.0.push(Key { is_own: true, ..Self::hmac(secret) });
+        self.0.push(Self::hmac(secret, Trust::Own));
         self
     }
 
     /// Adds another shared secret (HS256).
     pub fn secret(mut self, secret: &Secret) -> Self {
-        self.0.push(Self::hmac(secret));
+        self.0.push(Self::hmac(secret, Trust::Shared));
         self
     }
 
-    fn hmac(secret: &Secret) -> Key {
+    /// Adds a shared secret (HS256) that is too short to be trusted with more than our own users.
+    pub fn weak_secret(mut self, secret: &Secret) -> Self {
+        self.0.push(Self::hmac(secret, Trust::Weak));
+        self
+    }
+
+    fn hmac(secret: &Secret, trust: Trust) -> Key {
         let decoding = DecodingKey::from_secret(&secret.0);
-        Key { algorithm: Algorithm::HS256, decoding, id: None, is_own: false }
+        Key { algorithm: Algorithm::HS256, decoding, id: None, trust }
     }
 
     /// Adds a public key in PEM form: RSA verifies RS256, P-256 ES256, Ed25519 EdDSA.
@@ -77,7 +95,7 @@ impl Keys {
         ];
         let (algorithm, decoding) =
             found.into_iter().find_map(|(a, key)| key.ok().map(|k| (a, k))).ok_or(KeyError::Pem)?;
-        self.0.push(Key { algorithm, decoding, id: None, is_own: false });
+        self.0.push(Key { algorithm, decoding, id: None, trust: Trust::Foreign });
         Ok(self)
     }
 
@@ -97,7 +115,7 @@ impl Keys {
                 other => return Err(KeyError::Kind(format!("{other:?}").chars().take(30).collect())),
             };
             let decoding = DecodingKey::from_jwk(jwk).map_err(|e| KeyError::JwkSet(e.to_string()))?;
-            self.0.push(Key { algorithm, decoding, id: jwk.common.key_id.clone(), is_own: false });
+            self.0.push(Key { algorithm, decoding, id: jwk.common.key_id.clone(), trust: Trust::Foreign });
         }
         Ok(self)
     }

@@ -1,7 +1,20 @@
-//! Who is asking: verification of tokens. Users, passwords and API keys are not here yet.
+//! Who is asking: verification of tokens, and users with their passwords. API keys are not here yet.
 
+mod attempts;
 mod gate;
 mod keys;
+mod leases;
+mod passwords;
+mod refusal;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod user;
+mod users;
 
 pub use gate::{Gate, Refused};
 pub use keys::{Key, KeyError, Keys, Secret};
+pub use refusal::UserError;
+pub use settings::{HashKind, SignUp, UserSettings};
+pub use user::{NewSecret, NewUser, Rules, User, UserPatch};
+pub use users::{Login, Users};

@@ -50,11 +50,6 @@ impl Broker {
         self.list(who, &of_user(user)).await
     }
 
-    /// All events of the user's own collection.
-    pub async fn info(&self, _who: &Principal, _user: &str) -> Result<Listing, Error> {
-        Ok(Listing::default())
-    }
-
     async fn list(&self, who: &Principal, key: &str) -> Result<Listing, Error> {
         let Ok(key) = Key::parse(key) else { return Ok(Listing::default()) };
         let _permit = self.0.reads().acquire().await.map_err(|_| Error::Draining)?;

@@ -55,7 +55,7 @@ fn may_insert(who: &Principal, topic: &Topic) -> bool {
     is_user(who) || who.may_publish(topic)
 }
 
-/// Whether the caller is a user of our own.
-fn is_user(_who: &Principal) -> bool {
-    false
+/// Whether the caller is a user of our own, with a token that is not narrowed to certain topics.
+fn is_user(who: &Principal) -> bool {
+    who.session.as_ref().is_some_and(|session| !session.names_topics)
 }

@@ -300,6 +300,9 @@ async fn marks_and_registry_keep_the_newest_value(maker: &mut dyn Maker) {
         assert_eq!(t.log.mark("o").await.unwrap(), None);
         let users = t.log.registry("user").await.unwrap();
         assert_eq!(users, [("a".to_owned(), "2".into()), ("b".to_owned(), "1".into())]);
+        assert_eq!(t.log.registry_page("user", None, 1).await.unwrap(), users[..1]);
+        assert_eq!(t.log.registry_page("user", Some("a"), 9).await.unwrap(), users[1..]);
+        assert!(t.log.registry_page("user", Some("b"), 9).await.unwrap().is_empty());
         assert_eq!(t.log.registered("key", "a").await.unwrap().unwrap(), "3");
         t.reopen().await;
     }

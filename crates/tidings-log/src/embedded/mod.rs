@@ -183,6 +183,11 @@ impl Log for EmbeddedLog {
         Box::pin(self.of_side(move |reader| reader.side.registry(&kind)))
     }
 
+    fn registry_page(&self, kind: &str, after: Option<&str>, max: usize) -> Answer<'_, Vec<(String, Bytes)>> {
+        let (kind, after) = (kind.to_owned(), after.map(str::to_owned));
+        Box::pin(self.of_side(move |reader| reader.side.registry_page(&kind, after.as_deref(), max)))
+    }
+
     fn registered(&self, kind: &str, key: &str) -> Answer<'_, Option<Bytes>> {
         let (kind, key) = (kind.to_owned(), key.to_owned());
         Box::pin(self.of_side(move |reader| reader.side.registered(&kind, &key)))

@@ -265,6 +265,21 @@ impl Side {
         })
     }
 
+    pub fn registry_page(
+        &self,
+        kind: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<(String, Bytes)>, Error> {
+        // One text with OR would not be looked up in the index.
+        let beyond = if after.is_some() { "key > ?2" } else { "?2 IS NULL" };
+        let sql =
+            format!("SELECT key, value FROM registry WHERE kind = ?1 AND {beyond} ORDER BY key LIMIT ?3");
+        query(&self.reading(), "reading the registry", &sql, params![kind, after, max as i64], |row| {
+            Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?.into()))
+        })
+    }
+
     pub fn registered(&self, kind: &str, key: &str) -> Result<Option<Bytes>, Error> {
         let sql = "SELECT value FROM registry WHERE kind = ?1 AND key = ?2";
         let found =

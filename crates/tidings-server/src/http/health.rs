@@ -29,7 +29,7 @@ pub async fn readyz(State(door): State<Door>) -> Response {
 
 /// `GET /metrics`: for Prometheus.
 pub async fn metrics(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Refusal> {
-    if !door.config.metrics_public && !gate::bearer(&door, &headers)?.is_admin {
+    if !door.config.metrics_public && !gate::bearer(&door, &headers).await?.is_admin {
         return Err(Refusal::new(Code::Forbidden, "only an admin may read the metrics"));
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -63,6 +63,8 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/v1/scheduled", || get(scheduled::list), Compressed),
     Route::new("GET", "/v1/scheduled/{id}", || get(scheduled::get), Compressed),
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
+    Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
+    Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),
     Route::new("GET", "/cancel/{id}", || get(broker::insert::cancel), Broker),
     Route::new("GET", "/collections/{id}", || get(broker::lists::collection), Broker),

@@ -18,7 +18,7 @@ pub async fn get(State(door): State<Door>, request: Request) -> Result<Response,
 }
 
 async fn stream(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> {
-    let who = gate::stream_principal(door, parts)?;
+    let who = gate::stream_principal(door, parts).await?;
     let topic = address::topic(&parts.uri)?;
     let query = Query::parse(&parts.uri, &["from", "name"])?;
     let from = query.one("from")?.map(From::parse).transpose()?;
@@ -26,7 +26,7 @@ async fn stream(door: &Door, parts: &request::Parts) -> Result<Response, Refusal
 }
 
 async fn page(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> {
-    let who = gate::bearer(door, &parts.headers)?;
+    let who = gate::bearer(door, &parts.headers).await?;
     let topic = address::topic(&parts.uri)?;
     let query = Query::parse(&parts.uri, &["after", "limit", "name", "from"])?;
     let (limit, filter) = (query.limit(door.tidings.limits())?, query.filter()?);

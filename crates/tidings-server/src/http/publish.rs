@@ -39,7 +39,7 @@ async fn answer(door: &Door, request: Request) -> Response {
 }
 
 async fn publish(door: &Door, head: &request::Parts, body: &mut Parts) -> Result<Response, Refusal> {
-    let who = gate::bearer(door, &head.headers)?;
+    let who = gate::bearer(door, &head.headers).await?;
     let topic = address::topic(&head.uri)?;
     address::Query::parse(&head.uri, &[])?;
     let max = door.tidings.limits().body_bytes;

@@ -10,7 +10,7 @@ use tidings_model::{From, Topic};
 /// Streams the topics that the query names.
 pub async fn get(State(door): State<Door>, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
-    let who = gate::stream_principal(&door, &parts)?;
+    let who = gate::stream_principal(&door, &parts).await?;
     let query = Query::parse(&parts.uri, &["topic", "from", "name"])?;
     let mut topics: Vec<Topic> = Vec::new();
     for text in query.all("topic") {

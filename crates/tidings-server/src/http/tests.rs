@@ -19,7 +19,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tidings_engine::auth::{Gate, Keys, Secret};
+use tidings_engine::auth::{Gate, Keys, Secret, UserSettings, Users};
 use tidings_engine::{Hub, Services, Tidings};
 use tidings_log::memory::MemoryLog;
 use tidings_log::{Answer, Batch, Bounds, Due, Error, Log, ReadMax, Receipt, State, SystemClock};
@@ -80,12 +80,17 @@ impl Site {
     }
 
     fn with(config: Config, limits: Limits) -> Self {
+        Self::with_users(config, limits, UserSettings::default())
+    }
+
+    fn with_users(config: Config, limits: Limits, users: UserSettings) -> Self {
         let hub = Arc::new(Hub::new(&limits));
         let log = MemoryLog::new(Arc::new(SystemClock), Arc::clone(&hub) as _);
         let log = Arc::new(Breakable { log, is_broken: AtomicBool::new(false) });
         let tidings = Tidings::new(Arc::clone(&log) as _, hub, Arc::new(SystemClock), limits);
         let secret = Secret::new(b"a secret of more than 32 characters".to_vec());
-        let gate = Gate::new(Keys::default().own(&secret), Arc::new(SystemClock));
+        let users = Users::new(tidings.clone(), users, secret.clone());
+        let gate = Gate::new(Keys::default().own(&secret), users);
         let door = Door::new(tidings, gate, config, Services::new());
         Self { router: router(door.clone()), door, secret, log }
     }
@@ -236,6 +241,10 @@ impl Log for Breakable {
 
     fn registry(&self, kind: &str) -> Answer<'_, Vec<(String, Bytes)>> {
         self.log.registry(kind)
+    }
+
+    fn registry_page(&self, kind: &str, after: Option<&str>, max: usize) -> Answer<'_, Vec<(String, Bytes)>> {
+        self.log.registry_page(kind, after, max)
     }
 
     fn registered(&self, kind: &str, key: &str) -> Answer<'_, Option<Bytes>> {

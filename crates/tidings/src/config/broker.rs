@@ -87,7 +87,7 @@ impl Flags {
 }
 
 /// How long a user's token is good for.
-const EXPIRY: &str = "users.token_ms";
+const EXPIRY: &str = "users.token_ttl_ms";
 
 /// Flags of Broker, as its README names them.
 const FLAGS: &[&str] = &["port", "origin", "expiry", "secret", "connection", "key-path", "cert-path"];

@@ -4,6 +4,7 @@ use super::broker::{self, Way};
 use super::{Config, ConfigError, check_secret};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use tidings_engine::auth::SignUp;
 use toml::{Table, Value};
 
 /// How a setting is written in an environment variable or a flag.
@@ -67,6 +68,19 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("limits.broker_list_bytes", Kind::Number),
     ("limits.broker_frame_bytes", Kind::Number),
     ("limits.broker_view_bytes", Kind::Number),
+    ("users.sign_up", Kind::Text),
+    ("users.token_ttl_ms", Kind::Number),
+    ("users.password_chars_min", Kind::Number),
+    ("users.password_hash", Kind::Text),
+    ("users.argon2_kib", Kind::Number),
+    ("users.argon2_passes", Kind::Number),
+    ("users.bcrypt_cost", Kind::Number),
+    ("users.address_burst", Kind::Number),
+    ("users.address_per_minute", Kind::Number),
+    ("users.name_burst", Kind::Number),
+    ("users.name_per_minute", Kind::Number),
+    ("users.hashes_waiting", Kind::Number),
+    ("users.max", Kind::Number),
 ];
 
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
@@ -125,9 +139,8 @@ impl Layers {
         self.config = toml::from_str(&text).map_err(refuse)?;
         self.table = toml::from_str(&text).map_err(refuse)?;
         self.has_address = self.has("http", "listen");
-        for secret in &self.config.auth.secrets {
-            check_secret(&format!("{}: auth.secrets", path.display()), &secret.0)?;
-        }
+        let said_by = format!("{}: auth.secrets", path.display());
+        self.config.auth.secrets.iter().try_for_each(|secret| check_given(&said_by, &secret.0))?;
         Ok(self)
     }
 
@@ -206,6 +219,12 @@ impl Layers {
                 "started as Broker is: listening on all addresses; --listen 127.0.0.1 limits that"
             );
         }
+        if self.way.signs_up && !self.has("users", "sign_up") {
+            self.config.users.sign_up = SignUp::Open;
+            tracing::warn!(
+                "started with a flag or variable of Broker's: everybody may sign up; users.sign_up = \"closed\" stops that"
+            );
+        }
         if self.way.is_brokers && !self.has("http", "origins") {
             self.config.http.origins = vec![broker::ORIGIN.into()];
             tracing::info!(origin = broker::ORIGIN, "started as Broker is: pages of one origin may call");
@@ -215,7 +234,7 @@ impl Layers {
     /// What is set in the end.
     pub fn finish(mut self) -> Config {
         self.go_brokers_way();
-        self.config.auth.secrets.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
+        self.config.auth.others.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
         self.config
     }
 
@@ -233,7 +252,7 @@ impl Layers {
             place => (place, value(place, setting).map_err(|e| refuse(&e))?),
         };
         if place == "auth.secrets" {
-            setting.values.iter().try_for_each(|secret| check_secret(&setting.said_by, secret))?;
+            setting.values.iter().try_for_each(|secret| check_given(&setting.said_by, secret))?;
         }
         let (mut table, mut rest) = (&mut self.table, place);
         while let Some((head, tail)) = rest.split_once('.') {
@@ -277,6 +296,14 @@ fn value(place: &str, setting: &Setting) -> Result<Value, String> {
     }
 }
 
+/// A short secret of ours is bearable, none at all is not.
+fn check_given(said_by: &str, secret: &str) -> Result<(), ConfigError> {
+    match secret {
+        "" => Err(ConfigError::Value { said_by: said_by.to_owned(), what: "the secret is empty".into() }),
+        _ => Ok(()),
+    }
+}
+
 fn variable(place: &str) -> String {
     format!("TIDINGS_{}", place.to_uppercase().replace('.', "_"))
 }
@@ -313,6 +340,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidings_engine::auth::UserSettings;
     use tidings_model::Limits;
 
     fn file(text: &str) -> Result<Layers, ConfigError> {
@@ -353,16 +381,26 @@ mod tests {
     }
 
     #[test]
-    fn short_secrets_are_refused_and_long_ones_all_count() {
-        for name in ["TIDINGS_SECRET", "ER_JWT_SECRET"] {
-            let error = Layers::default().environment([(name, "hush")]).err().unwrap().to_string();
-            assert!(error.starts_with(name) && error.contains("at least 32"), "{error}");
-            assert!(!error.contains("hush"));
-        }
+    fn a_short_secret_is_taken_as_ours_only_and_long_ones_all_count() {
+        let name = "ER_JWT_SECRET";
+        let error = Layers::default().environment([(name, "hush")]).err().unwrap().to_string();
+        assert!(error.starts_with(name) && error.contains("at least 32"), "{error}");
+        assert!(!error.contains("hush"));
+        let config = Layers::default().environment([("TIDINGS_SECRET", "hush")]).unwrap().finish();
+        assert!(config.auth.secrets[0].is_short());
+        assert!(
+            Layers::default()
+                .environment([("TIDINGS_SECRET", ",")])
+                .unwrap()
+                .finish()
+                .auth
+                .secrets
+                .is_empty()
+        );
         let long = "x".repeat(32);
         let layers = file(&format!("[auth]\nsecrets = [\"{long}\"]")).unwrap();
         let config = layers.environment([("ER_JWT_SECRET", long.as_str())]).unwrap().finish();
-        assert_eq!(config.auth.secrets.len(), 2);
+        assert_eq!((config.auth.secrets.len(), config.auth.others.len()), (1, 1));
         assert!(!format!("{config:?}").contains(&long));
     }
 
@@ -372,6 +410,7 @@ mod tests {
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
+        full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {
@@ -382,7 +421,8 @@ mod tests {
         for (place, kind) in SETTINGS {
             let value = match (*place, kind) {
                 ("http.listen", _) => "127.0.0.1:1",
-                ("auth.secrets", _) => "01234567890123456789012345678901",
+                ("users.sign_up", _) => "open",
+                ("users.password_hash", _) => "bcrypt",
                 (_, Kind::Number) => "1",
                 (_, Kind::Truth) => "true",
                 _ => "x",

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_engine::broker::{Broker, Change, Follower};
-use tidings_engine::{Error, Services, Tidings, Watcher};
+use tidings_engine::{Error, Services, Tidings, TopicWatcher};
 use tidings_model::TopicName;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -105,7 +105,7 @@ impl Board {
             news: watch::Sender::new(0),
             renders: Semaphore::new(RENDERS_MAX),
         });
-        tidings.hub().watch(Arc::clone(&inner) as Arc<dyn Watcher>);
+        tidings.hub().watch(Arc::clone(&inner) as Arc<dyn TopicWatcher>);
         let keeper = Keeper {
             board: Arc::clone(&inner),
             services: services.clone(),
@@ -152,7 +152,7 @@ impl Inner {
     }
 }
 
-impl Watcher for Inner {
+impl TopicWatcher for Inner {
     fn changed(&self, topic: &TopicName) {
         if !self.is_warm.load(Ordering::Acquire) {
             return;
@@ -177,7 +177,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// The oldest frame not seen yet, of a name that `wants`.
+    /// The oldest frame not seen yet, of a name that `wants`. Cancel safe.
     ///
     /// # Errors
     /// When the frame is not kept and the log cannot be read.
@@ -190,16 +190,19 @@ impl Listening {
                 };
                 (*version, name.clone(), shown.frames[name].bytes.clone())
             };
-            self.seen = version;
             if !wants(&name) {
+                self.seen = version;
                 continue;
             }
-            if let Some(frame) = frame {
-                return Ok(Some(frame));
-            }
-            let _permit = self.board.renders.acquire().await.map_err(|_| Error::Draining)?;
-            let kept = self.board.build(name.clone()).await?;
-            return Ok(Some(kept.view.frame(name.as_str())));
+            let frame = match frame {
+                Some(frame) => frame,
+                None => {
+                    let _permit = self.board.renders.acquire().await.map_err(|_| Error::Draining)?;
+                    self.board.build(name.clone()).await?.view.frame(name.as_str())
+                }
+            };
+            self.seen = version;
+            return Ok(Some(frame));
         }
     }
 

@@ -20,12 +20,12 @@ impl FromRequestParts<Door> for Caller {
     type Rejection = Denied;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Denied> {
-        caller(door, &parts.headers).map(Self)
+        caller(door, &parts.headers).await.map(Self)
     }
 }
 
 /// The caller, by the Authorization header.
-pub fn caller(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Denied> {
+pub async fn caller(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Denied> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let value = all
         .next()
@@ -41,7 +41,7 @@ pub fn caller(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Denied
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         Some(_) => return Err(bad()),
     };
-    if token.is_empty() { Err(bad()) } else { Ok(door.gate.verify(token)?) }
+    if token.is_empty() { Err(bad()) } else { Ok(door.gate.verify(token).await?) }
 }
 
 /// Surrounds each route: the origin first, then the answer with its headers, counted.

@@ -19,7 +19,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_engine::broker;
-use tidings_model::{Principal, Topic};
+use tidings_model::{Principal, Topic, Watcher};
+use tokio::sync::Notify;
 
 /// Opens the stream; it ends with the token.
 pub async fn get(State(door): State<Door>, Caller(who): Caller, parts: Parts) -> Result<Response, Denied> {
@@ -29,19 +30,40 @@ pub async fn get(State(door): State<Door>, Caller(who): Caller, parts: Parts) ->
     Ok(response)
 }
 
-async fn run(door: Door, socket: Socket, framing: Framing, who: Arc<Principal>) {
+/// Rung when something about the user changes.
+#[derive(Default)]
+struct Bell(Notify);
+
+impl Watcher for Bell {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+async fn run(door: Door, socket: Socket, framing: Framing, mut who: Arc<Principal>) {
     let Some(board) = &door.board else { return };
     let _open = door.metrics.open_sse();
     let timeout = Duration::from_millis(door.tidings.limits().write_timeout_ms);
     let conn = Conn::new(socket, Style::Sse { framing, is_single: false }, timeout);
     let expires = stream::expiry(&who, door.tidings.clock().now());
     let (mut listening, mut out) = (board.listen(), VecDeque::new());
-    tokio::select! {
-        biased;
-        () = door.services.stop().cancelled() => {}
-        () = tokio::time::sleep_until(expires) => {}
-        _ = sse::closed(&conn) => return,
-        _ = tell(&door, &conn, &who, framing, &mut listening, &mut out) => return,
+    let bell: Arc<Bell> = Arc::default();
+    let watcher = Arc::clone(&bell) as Arc<dyn Watcher>;
+    loop {
+        if let Some(session) = &who.session {
+            session.lease.watch(&watcher);
+        }
+        tokio::select! {
+            biased;
+            () = door.services.stop().cancelled() => break,
+            () = tokio::time::sleep_until(expires) => break,
+            () = bell.0.notified() => match door.gate.renew(&who).await {
+                Ok(renewed) => who = renewed,
+                Err(_) => break,
+            },
+            _ = sse::closed(&conn) => return,
+            _ = tell(&door, &conn, &who, framing, &mut listening, &mut out) => return,
+        }
     }
     drop(listening);
     if out.is_empty() {
@@ -62,6 +84,10 @@ async fn tell(
 ) -> Gone {
     let ping = Duration::from_millis(door.config.ping_ms);
     loop {
+        // What was under way when the caller's rights changed.
+        if let Err(gone) = conn.send(out).await {
+            return gone;
+        }
         loop {
             match listening.next(|name| broker::may_see(who, &Topic::whole(name.clone()))).await {
                 Ok(None) => break,

@@ -29,7 +29,7 @@ struct Wire<'a> {
 
 /// Stores or schedules one event.
 pub async fn post(State(door): State<Door>, request: Request) -> Result<Response, Denied> {
-    let who = caller::caller(&door, request.headers())?;
+    let who = caller::caller(&door, request.headers()).await?;
     let body = form::body(&door, request).await?;
     let Wire { event, collection_id, timestamp, data } = form::fields(&body)?;
     let insert = Insert {

@@ -28,9 +28,17 @@ pub async fn collection(
 /// What the caller has inserted, and what lies in the caller's own collection.
 pub async fn own(State(door): State<Door>, Caller(who): Caller) -> Result<Response, Denied> {
     let broker = Broker::new(door.tidings.clone());
-    let (info, events) = match &who.id {
-        None => Default::default(),
-        Some(id) => (broker.info(&who, id).await?, broker.of_user(&who, id).await?),
+    let collection = match who.session {
+        Some(_) => door.users.me(&who).await?.collection_id,
+        None => None,
+    };
+    let info = match collection {
+        Some(id) => broker.collection(&who, &id.to_string()).await?,
+        None => Listing::default(),
+    };
+    let events = match &who.id {
+        Some(id) => broker.of_user(&who, id).await?,
+        None => Listing::default(),
     };
     Ok(answer(&[("info", info), ("events", events)]))
 }

@@ -11,6 +11,7 @@ mod form;
 pub mod insert;
 pub mod lists;
 mod title;
+pub mod users;
 mod view;
 
 pub use board::Board;

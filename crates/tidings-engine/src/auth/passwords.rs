@@ -1,0 +1,247 @@
+//! Passwords: hashing and verifying, off the async threads.
+//!
+//! Owns: the kinds of hashes, how many are computed at once, and that a failure takes as long whether there
+//! is such a user or not. Never: keeps a password longer than its computation, or logs one.
+
+use super::refusal::UserError;
+use super::settings::{HashKind, UserSettings};
+use super::user::HASH_BYTES_MAX;
+use argon2::password_hash::PasswordHasher as _;
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Algorithm, Argon2, Params, Version};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// A longer password is refused unread.
+const PASSWORD_BYTES_MAX: usize = 1024;
+/// What bcrypt reads; it ends its input with a zero byte of its own.
+const BCRYPT_BYTES_MAX: usize = 71;
+/// The costliest hash from elsewhere that is verified: argon2's memory and passes, bcrypt's cost.
+const ARGON2_KIB_MAX: u32 = 256 << 10;
+const ARGON2_KIB_PASSES_MAX: u64 = 1 << 20;
+const BCRYPT_COST_MAX: u32 = 15;
+/// Kinds of hashes whose cost is remembered.
+const COSTS_MAX: usize = 16;
+
+/// Hashes and verifies.
+pub struct Passwords {
+    maker: Maker,
+    /// One computation for each core.
+    room: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    waiting_max: usize,
+    /// The least time that a hash of a kind and cost has taken.
+    costs: Mutex<HashMap<String, Duration>>,
+}
+
+/// How new hashes are made.
+#[derive(Clone)]
+enum Maker {
+    Argon2id(Params),
+    Bcrypt(u32),
+}
+
+impl Passwords {
+    pub fn new(settings: &UserSettings) -> Self {
+        let maker = match settings.password_hash {
+            HashKind::Bcrypt => Maker::Bcrypt(settings.bcrypt_cost.clamp(4, BCRYPT_COST_MAX)),
+            HashKind::Argon2id => {
+                let kib = settings.argon2_kib.clamp(Params::MIN_M_COST, ARGON2_KIB_MAX);
+                let passes = settings.argon2_passes.clamp(1, 100);
+                Maker::Argon2id(Params::new(kib, passes, 1, None).expect("within the bounds"))
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        Self {
+            maker,
+            room: Arc::new(Semaphore::new(cores)),
+            waiting: AtomicUsize::new(0),
+            waiting_max: settings.hashes_waiting.max(1),
+            costs: Mutex::default(),
+        }
+    }
+
+    /// The longest password that is taken in whole.
+    pub fn check_length(&self, password: &str) -> Result<(), UserError> {
+        let max = match self.maker {
+            Maker::Argon2id(_) => PASSWORD_BYTES_MAX,
+            Maker::Bcrypt(_) => BCRYPT_BYTES_MAX,
+        };
+        if password.len() > max { Err(UserError::PasswordLong { max }) } else { Ok(()) }
+    }
+
+    /// A hash of `password`, whose length was checked.
+    pub async fn hash(&self, password: &str) -> Result<String, UserError> {
+        let (maker, password) = (self.maker.clone(), password.to_owned());
+        Ok(self.compute(move || maker.hash(&password)).await?.0)
+    }
+
+    /// Whether `password` is the one of `hash`. Without a hash the same work is done for nothing.
+    ///
+    /// A wrong one takes as long as the costliest kind of hash met so far, so that the time does not tell
+    /// whether there is a user, or of which kind its hash is.
+    pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, UserError> {
+        let maker = self.maker.clone();
+        // Too long to be anybody's; the work is done all the same.
+        let is_long = password.len() > PASSWORD_BYTES_MAX;
+        let password = password.as_bytes()[..password.len().min(PASSWORD_BYTES_MAX)].to_vec();
+        let given = hash.map(str::to_owned);
+        let (is_right, took) = self
+            .compute(move || match given {
+                Some(hash) => is_match(&password, &hash) && !is_long,
+                None => {
+                    maker.waste(&password);
+                    false
+                }
+            })
+            .await?;
+        let kind = hash.map_or_else(|| self.maker.kind(), |hash| kind(hash).to_owned());
+        let most = self.note(kind, took);
+        if !is_right && let Some(rest) = most.checked_sub(took) {
+            tokio::time::sleep(rest).await;
+        }
+        Ok(is_right)
+    }
+
+    /// Whether a hash of today would be of the same kind and cost.
+    pub fn is_current(&self, hash: &str) -> bool {
+        kind(hash) == self.maker.kind()
+    }
+
+    /// Whether a hash made elsewhere can be verified, at a cost that is bearable.
+    pub fn check_hash(hash: &str) -> Result<(), UserError> {
+        if hash.len() > HASH_BYTES_MAX {
+            return Err(UserError::Hash);
+        }
+        if hash.starts_with("$2") {
+            let parts: bcrypt::HashParts = hash.parse().map_err(|_| UserError::Hash)?;
+            let is_bearable = (4..=BCRYPT_COST_MAX).contains(&parts.get_cost());
+            return if is_bearable { Ok(()) } else { Err(UserError::Hash) };
+        }
+        let (_, params, ..) = argon2_parts(hash).ok_or(UserError::Hash)?;
+        let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
+        let is_bearable = params.m_cost() <= ARGON2_KIB_MAX && work <= ARGON2_KIB_PASSES_MAX;
+        if is_bearable { Ok(()) } else { Err(UserError::Hash) }
+    }
+
+    /// Runs `work` where it may block, not too many at once; also says how long it took.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Duration), UserError> {
+        let _place = Place::take(&self.waiting, self.waiting_max)?;
+        let permit = Arc::clone(&self.room).acquire_owned().await.expect("never closed");
+        let task = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
+            let done = work();
+            // The permit is held by the computation itself, also if nobody waits for it any more.
+            drop(permit);
+            (done, begun.elapsed())
+        });
+        Ok(task.await.expect("hashing does not panic"))
+    }
+
+    /// Notes what a kind costs and answers what the costliest does.
+    fn note(&self, kind: String, took: Duration) -> Duration {
+        let mut costs = self.costs.lock().expect("no panic while holding the lock");
+        if costs.len() < COSTS_MAX || costs.contains_key(&kind) {
+            let least = costs.entry(kind).or_insert(took);
+            *least = took.min(*least);
+        }
+        costs.values().max().copied().unwrap_or_default()
+    }
+}
+
+/// One of those that wait for a computation or are at it.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, max: usize) -> Result<Self, UserError> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) >= max {
+            return Err(UserError::TooMany { retry_after_s: 1 });
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Maker {
+    fn argon2(params: &Params) -> Argon2<'static> {
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
+    }
+
+    fn hash(&self, password: &str) -> String {
+        match self {
+            Self::Argon2id(params) => {
+                let hash = Self::argon2(params).hash_password(password.as_bytes());
+                hash.expect("the length was checked").to_string()
+            }
+            Self::Bcrypt(cost) => {
+                bcrypt::non_truncating_hash(password, *cost).expect("the length was checked")
+            }
+        }
+    }
+
+    /// The same work as for verifying, for nothing.
+    fn waste(&self, password: &[u8]) {
+        match self {
+            Self::Argon2id(params) => {
+                let mut out = [0; 32];
+                let done = Self::argon2(params).hash_password_into(password, &[0; 16], &mut out);
+                done.expect("the length is within bounds");
+                std::hint::black_box(out);
+            }
+            Self::Bcrypt(cost) => {
+                let most = password.len().min(BCRYPT_BYTES_MAX);
+                let parts = bcrypt::non_truncating_hash_with_salt(&password[..most], *cost, [0; 16]);
+                std::hint::black_box(parts.is_ok());
+            }
+        }
+    }
+
+    fn kind(&self) -> String {
+        match self {
+            Self::Argon2id(p) => format!("$argon2id$v=19$m={},t={},p={}", p.m_cost(), p.t_cost(), p.p_cost()),
+            Self::Bcrypt(cost) => format!("$2b${cost:02}"),
+        }
+    }
+}
+
+/// The part of a hash that says its kind and cost.
+fn kind(hash: &str) -> &str {
+    let parts = if hash.starts_with("$2") { 2 } else { 3 };
+    hash.match_indices('$').nth(parts).map_or(hash, |(at, _)| &hash[..at])
+}
+
+fn is_match(password: &[u8], hash: &str) -> bool {
+    if hash.starts_with("$2") {
+        let most = password.len().min(BCRYPT_BYTES_MAX);
+        let is_same = bcrypt::non_truncating_verify(&password[..most], hash).unwrap_or(false);
+        // What bcrypt would cut off is never let in on its beginning alone.
+        return is_same && most == password.len();
+    }
+    let Some((algorithm, params, version, salt, wanted)) = argon2_parts(hash) else { return false };
+    let mut found = vec![0; wanted.len()];
+    let done = Argon2::new(algorithm, version, params).hash_password_into(password, &salt, &mut found);
+    // Outputs are compared in constant time.
+    done.is_ok() && Output::new(&found).is_ok_and(|found| found == wanted)
+}
+
+type Argon2Parts = (Algorithm, Params, Version, Vec<u8>, Output);
+
+fn argon2_parts(hash: &str) -> Option<Argon2Parts> {
+    let hash = PasswordHash::new(hash).ok()?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    Some((algorithm, params, version, hash.salt?.to_vec(), hash.hash?))
+}

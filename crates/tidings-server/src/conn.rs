@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_engine::{Item, Step, Subscription};
+use tidings_model::Watcher;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
@@ -71,9 +72,16 @@ pub struct Conn {
     pub style: Style,
     pub write_timeout: Duration,
     hold: Mutex<Hold>,
-    /// Rung when the fan gives the subscription back.
+    /// Rung when the fan gives the subscription back, and when the caller's rights have changed.
     pub bell: Notify,
     pub sent: AtomicU64,
+}
+
+impl Watcher for Conn {
+    /// Something about the user has changed: the connection's task looks what.
+    fn wake(&self) {
+        self.bell.notify_one();
+    }
 }
 
 /// Who steps the subscription.

@@ -80,6 +80,12 @@ impl From<EventError> for Refusal {
     }
 }
 
+impl From<UserError> for Refusal {
+    fn from(error: UserError) -> Self {
+        Error::User(error).into()
+    }
+}
+
 impl From<auth::Refused> for Refusal {
     fn from(refused: auth::Refused) -> Self {
         match refused {

@@ -115,7 +115,7 @@ async fn live(stream: &mut Stream, framing: Framing, expires: Instant) -> End {
             () = stop.cancelled() => return End::Draining,
             gone = closed(&conn) => return gone.into(),
             () = conn.bell.notified() => {
-                if stream.is_returned()
+                if stream.is_called()
                     && let Err(end) = stream.go_live().await
                 {
                     return end;

@@ -4,16 +4,17 @@
 //! writes). Never: knows what SSE or WebSocket say beyond [`Style`].
 
 use crate::Door;
-use crate::conn::{Conn, Gone};
+use crate::conn::{Conn, Gone, Style};
 use crate::fan::Berth;
 use crate::refusal::Refusal;
+use crate::wire;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tidings_engine::{Error, Item, Step, Subscription};
-use tidings_model::{Code, Principal, Timestamp};
+use tidings_engine::{Error, Item, Step, Subscription, auth};
+use tidings_model::{Code, Principal, Timestamp, Topic, Watcher};
 use tokio::time::Instant;
 
 /// A connection with its subscription.
@@ -21,6 +22,8 @@ pub struct Stream {
     pub door: Door,
     pub conn: Arc<Conn>,
     berth: Berth,
+    /// Whose stream it is, with the rights it was last given.
+    pub who: Arc<Principal>,
     /// `None` while the fan has it.
     own: Option<Box<Subscription>>,
     /// Must be written before anything else.
@@ -31,8 +34,42 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(door: Door, conn: Arc<Conn>, subscription: Subscription) -> Self {
-        let berth = door.fan.berth();
-        Self { door, conn, berth, own: Some(Box::new(subscription)), out: VecDeque::new(), counted: 0 }
+        let (berth, who) = (door.fan.berth(), Arc::clone(subscription.principal()));
+        let own = Some(Box::new(subscription));
+        let stream = Self { door, conn, berth, who, own, out: VecDeque::new(), counted: 0 };
+        stream.watch();
+        stream
+    }
+
+    /// Has the bell rung when something about the user changes.
+    fn watch(&self) {
+        if let Some(session) = &self.who.session {
+            session.lease.watch(&(Arc::clone(&self.conn) as Arc<dyn Watcher>));
+        }
+    }
+
+    /// Goes on as `who`; addresses that one may not read are given up and returned.
+    pub fn become_caller(&mut self, who: Arc<Principal>) -> Vec<Topic> {
+        self.who = Arc::clone(&who);
+        self.watch();
+        self.subscription().renew(who)
+    }
+
+    /// Goes on with the caller's rights of now, if they have changed.
+    pub async fn renew(&mut self) -> Result<(), End> {
+        if self.who.is_current() {
+            return Ok(());
+        }
+        // Boxed: it happens seldom, and its needs would be part of every idle connection.
+        let who = Box::pin(self.door.gate.renew(&self.who)).await.map_err(End::Refused)?;
+        for topic in self.become_caller(who) {
+            if self.conn.style != Style::Ws {
+                return Err(End::Engine(Error::MayNotSubscribe(topic)));
+            }
+            let why = format!("{topic} is no longer granted; its subscription has ended");
+            self.out.push_back(wire::ws_error(None, Code::Forbidden, &why));
+        }
+        Ok(())
     }
 
     /// The subscription, taken back from the fan if that has it.
@@ -54,6 +91,7 @@ impl Stream {
     /// Brings the reader up to date, then hands it to the fan. Returns when it is live.
     pub async fn go_live(&mut self) -> Result<(), End> {
         loop {
+            self.renew().await?;
             self.subscription();
             let subscription = self.own.as_mut().expect("just taken");
             while self.out.len() < 256 {
@@ -117,9 +155,10 @@ impl Stream {
         self.own.is_none() && !self.conn.is_returned()
     }
 
-    /// Whether the fan gave the subscription back, so that [`Stream::go_live`] has work.
-    pub fn is_returned(&self) -> bool {
-        self.conn.is_returned()
+    /// Whether the fan gave the subscription back or the caller's rights have changed, so that
+    /// [`Stream::go_live`] has work.
+    pub fn is_called(&self) -> bool {
+        self.conn.is_returned() || !self.who.is_current()
     }
 }
 
@@ -142,6 +181,8 @@ pub enum End {
     Gone,
     /// The token has expired.
     Expired,
+    /// The token no longer counts.
+    Refused(auth::Refused),
     /// The server shuts down.
     Draining,
     Engine(Error),
@@ -161,6 +202,10 @@ impl End {
         match self {
             Self::Gone => ("gone", "the connection is gone".into()),
             Self::Expired => ("token_expired", "the token has expired".into()),
+            Self::Refused(refused) => {
+                let refusal = Refusal::from(refused.clone());
+                (refusal.code.as_str(), refusal.detail)
+            }
             Self::Draining => ("draining", "the server is shutting down".into()),
             Self::Frame(_, code) => (code.as_str(), "the frame cannot be taken".into()),
             Self::Engine(error) => {

@@ -99,7 +99,8 @@ struct Session {
     stream: Stream,
     frames: Box<WebSocketContext>,
     pipe: Pipe,
-    who: Option<Arc<Principal>>,
+    /// A token has been shown.
+    is_known: bool,
     expires: Instant,
     heard: Instant,
 }
@@ -149,13 +150,13 @@ async fn converse(door: Door, socket: Socket, early: Vec<u8>, who: Option<Arc<Pr
         Some(who) => stream::expiry(who, door.tidings.clock().now()),
         None => now + AUTH_WITHIN,
     };
-    let subscription =
-        door.tidings.subscription(who.clone().unwrap_or_else(|| Arc::new(Principal::nobody())));
+    let is_known = who.is_some();
+    let subscription = door.tidings.subscription(who.unwrap_or_else(|| Arc::new(Principal::nobody())));
     let mut session = Session {
         stream: Stream::new(door.clone(), conn, subscription),
         frames: Box::new(WebSocketContext::new(Role::Server, Some(frames))),
         pipe: Pipe { input: early, output: Vec::new() },
-        who,
+        is_known,
         expires,
         heard: now,
     };
@@ -187,7 +188,7 @@ impl Session {
                 biased;
                 () = stop.cancelled() => return Err(End::Draining),
                 () = conn.bell.notified() => {
-                    if self.stream.is_returned() {
+                    if self.stream.is_called() {
                         self.stream.go_live().await?;
                     }
                 }
@@ -260,6 +261,7 @@ impl Session {
     }
 
     async fn hear(&mut self, text: &str) -> Result<(), End> {
+        self.stream.renew().await?;
         let op = match Op::parse(text) {
             Ok(op) => op,
             Err(error) => {
@@ -268,7 +270,7 @@ impl Session {
             }
         };
         let reference = op.reference.as_deref();
-        if self.who.is_none() && !matches!(op.verb, Verb::Auth { .. } | Verb::Ping) {
+        if !self.is_known && !matches!(op.verb, Verb::Auth { .. } | Verb::Ping) {
             let why = "send {\"op\":\"auth\",\"token\":...} first, or a token in the Authorization header";
             return Ok(self.refuse(reference, Code::TokenMissing, why).await?);
         }
@@ -276,7 +278,7 @@ impl Session {
             Verb::Ping => self.answer(reference, serde_json::json!({ "op": "pong" })).await?,
             Verb::Auth { token } => self.renew(reference, &token).await?,
             Verb::Publish { events } => {
-                let who = self.who.clone().expect("checked above");
+                let who = Arc::clone(&self.stream.who);
                 match self.stream.door.tidings.publish(&who, events).await {
                     Ok(receipt) => {
                         self.stream.say(wire::ws_published(reference, &receipt)).await?;
@@ -317,13 +319,17 @@ impl Session {
 
     /// Goes on under a fresh token; what it no longer grants is given up aloud.
     async fn renew(&mut self, reference: Option<&str>, token: &str) -> Result<(), Gone> {
-        let who = match self.stream.door.gate.verify(token).await {
+        // Boxed, as it is no part of an idle connection.
+        let who = match Box::pin(self.stream.door.gate.verify(token)).await {
             Ok(who) => who,
-            Err(refused) => return self.refuse(reference, refused.code(), &refused.to_string()).await,
+            Err(refused) => {
+                let refusal = Refusal::from(refused);
+                return self.refuse(reference, refusal.code, &refusal.detail).await;
+            }
         };
         self.expires = stream::expiry(&who, self.stream.door.tidings.clock().now());
-        self.who = Some(Arc::clone(&who));
-        let lost = self.stream.subscription().renew(Arc::clone(&who));
+        self.is_known = true;
+        let lost = self.stream.become_caller(Arc::clone(&who));
         let expires_at = who.expires_at.map(|at| at.to_string());
         self.answer(reference, serde_json::json!({ "op": "authenticated", "expires_at": expires_at }))
             .await?;
@@ -352,7 +358,7 @@ impl Session {
         let close = match end {
             End::Gone => return Ok(()),
             End::Frame(close, _) => *close,
-            End::Expired => 4401,
+            End::Expired | End::Refused(_) => 4401,
             End::Draining => 1001,
             End::Engine(_) => 1011,
         };

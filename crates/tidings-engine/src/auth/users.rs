@@ -238,11 +238,13 @@ impl Users {
         Ok(self.known(id).await?.user())
     }
 
-    /// One user by name, for an admin.
-    pub async fn by_name(&self, caller: &Principal, name: &str) -> Result<User, Error> {
+    /// The user of a name, for an admin.
+    pub async fn by_name(&self, caller: &Principal, name: &str) -> Result<Option<User>, Error> {
         admin(caller)?;
-        let id = self.id_of(name).await?.ok_or(UserError::Unknown)?;
-        Ok(self.known(id).await?.user())
+        match self.id_of(name).await? {
+            Some(id) => Ok(self.record(id).await?.map(|record| record.user())),
+            None => Ok(None),
+        }
     }
 
     /// The user whose token the caller has.

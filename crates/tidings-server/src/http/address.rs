@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 use http::Uri;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
-use tidings_model::{Code, Filter, Limits, Topic, TopicName};
+use tidings_model::{Code, Filter, Limits, Topic, TopicName, Uuid};
 
 /// The third part of the path, `{topic}`, `{name}` or `{id}`, decoded.
 fn segment(uri: &Uri) -> Option<Cow<'_, str>> {
@@ -24,8 +24,14 @@ pub fn topic_name(uri: &Uri) -> Result<TopicName, Refusal> {
 }
 
 /// The id of a scheduled event.
-pub fn scheduled_id(uri: &Uri) -> Result<tidings_model::Uuid, Refusal> {
+pub fn scheduled_id(uri: &Uri) -> Result<Uuid, Refusal> {
     let unknown = || Refusal::new(Code::ScheduledUnknown, "the path does not name an event by its UUID");
+    segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
+/// The id of a user.
+pub fn user_id(uri: &Uri) -> Result<Uuid, Refusal> {
+    let unknown = || Refusal::new(Code::UserUnknown, "the path does not name a user by its UUID");
     segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
 }
 

@@ -8,6 +8,7 @@ mod cloudevents;
 mod health;
 pub(crate) mod layers;
 mod lines;
+mod login;
 mod ndjson;
 mod openapi;
 mod page;
@@ -19,12 +20,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod users;
 
 use crate::dialect::broker;
 use crate::{Door, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{HeaderMap, header};
 
 /// One method of one path.
@@ -63,6 +65,17 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/v1/scheduled", || get(scheduled::list), Compressed),
     Route::new("GET", "/v1/scheduled/{id}", || get(scheduled::get), Compressed),
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
+    Route::new("POST", "/v1/login", || post(login::login), Watched),
+    Route::new("POST", "/v1/logout", || post(login::logout), Watched),
+    Route::new("GET", "/v1/users/me", || get(login::me), Watched),
+    Route::new("POST", "/v1/users/me/password", || post(login::password), Watched),
+    Route::new("POST", "/v1/users", || post(users::create), Watched),
+    Route::new("GET", "/v1/users", || get(users::list), Compressed),
+    Route::new("GET", "/v1/users/{id}", || get(users::get), Watched),
+    Route::new("PATCH", "/v1/users/{id}", || patch(users::update), Watched),
+    Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
+    Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
+    Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),

@@ -26,7 +26,7 @@ const FLIGHT_MAX: usize = 4;
 /// After a refusal, everything before the line at fault is stored, and `accepted` says how much that is.
 pub async fn publish(
     door: &Door,
-    who: Arc<Principal>,
+    mut who: Arc<Principal>,
     topic: Topic,
     body: &mut Parts,
 ) -> Result<Response, Refusal> {
@@ -39,6 +39,15 @@ pub async fn publish(
     let stop = door.services.stop();
     // Reads until the end, or the first thing that cannot be taken.
     let fault = loop {
+        if !who.is_current() {
+            match door.gate.renew(&who).await {
+                Ok(renewed) => who = renewed,
+                Err(refused) => {
+                    batch.take();
+                    break Some(refused.into());
+                }
+            }
+        }
         let taken = lines.fill(&mut batch, |line, previous| {
             let event = NewEvent::parse(line, &topic)?;
             door.tidings.check(&who, &event, events, previous)?;

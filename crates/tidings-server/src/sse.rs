@@ -76,6 +76,10 @@ pub fn carry<F: Future<Output = ()> + Send + 'static>(
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
+    if parts.version <= Version::HTTP_11 {
+        // What ends the stream ends the connection; a client that kept it would meet a reset.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Proxies that buffer would hold events back.

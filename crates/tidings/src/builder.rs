@@ -42,6 +42,7 @@ pub struct Running {
     secret: DataSecret,
     server: JoinHandle<()>,
     drain: Duration,
+    is_tls: bool,
 }
 
 impl Builder {
@@ -86,9 +87,9 @@ impl Builder {
                 return Err(error.into());
             }
         };
-        let address = server.address();
+        let (address, is_tls) = (server.address(), server.is_tls());
         let server = tokio::spawn(server.run());
-        Ok(Running { embedded, address, secret, server, drain })
+        Ok(Running { embedded, address, secret, server, drain, is_tls })
     }
 }
 
@@ -101,6 +102,10 @@ impl Running {
     /// Where the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// The data directory's secret, which signs this server's tokens.

@@ -92,6 +92,35 @@ async fn flags_take_one_dash_or_two_and_unknown_ones_end_it() {
     }
 }
 
+/// The library's one call is the same program. Cargo builds the example when it runs all tests of the package.
+#[tokio::test]
+async fn the_library_starts_it_all_in_one_call() {
+    let (program, dir) = (Program::new(), tempfile::tempdir().unwrap());
+    let example = Path::new(env!("CARGO_BIN_EXE_tidings")).with_file_name("examples").join("broker");
+    assert!(example.exists(), "cargo build -p tidings --example broker");
+    let command = |args: &[&str]| program.command_of(&example, dir.path(), args);
+    let mut child = command(&["-port", "0", "--expiry=60"]).env("SAVE_PATH", "./data").spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let port = soon("the start", async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("it starts");
+            if let Some((_, port)) = line.strip_prefix("listening on ").and_then(|url| url.rsplit_once(':')) {
+                return port.to_owned();
+            }
+        }
+    })
+    .await;
+    let body = json!({"username": "ann", "password": "correct horse", "collection_id": A}).to_string();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let made = http.post(format!("http://127.0.0.1:{port}/users")).body(body).send().await.unwrap();
+    assert!(json_of(made, 200).await["id"].is_string());
+    // SAFETY: a plain system call on our own child, which has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id().unwrap() as i32, libc::SIGTERM) }, 0);
+    assert!(soon("its end", child.wait()).await.unwrap().success());
+    let refused = crate::harness::finish(command(&["--nope"]).spawn().unwrap(), b"").await.fails(2);
+    assert!(refused.contains("--nope: no such flag"), "{refused}");
+}
+
 #[tokio::test]
 async fn what_is_set_wins_over_brokers_defaults() {
     let (program, dir) = (Program::new(), tempfile::tempdir().unwrap());

@@ -1,7 +1,9 @@
 //! What the embedded log costs beside a plain file that receives the same bytes with one sync per group.
 //!
 //! `cargo run --release -p tidings-log --example bench -- [groups...]`; without arguments groups of 1, 64 and
-//! 1,024 events of about 250 bytes. `-- idle` prints the memory of an idle log. `OPEN_EVENTS=10000000` adds the time that opening a log of so many takes.
+//! 1,024 events of about 250 bytes. `segment x` is what the segments grow by for each byte of an event, `disk x`
+//! what reaches the disk (whole pages, the index, the file system's own) beside what it is for the plain file.
+//! `-- idle` prints the memory of an idle log. `OPEN_EVENTS=10000000` adds the time that opening a log of so many takes.
 
 use std::fs::File;
 use std::io::Write;
@@ -29,15 +31,15 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     println!("events per second, also as a part of the plain file's; one and two commits under way");
     println!(
-        "{:>32} {:>10} {:>10} {:>5} {:>10} {:>5} {:>9} {:>7}",
-        "", "file", "one", "part", "two", "part", "CPU us/ev", "write x"
+        "{:>32} {:>10} {:>10} {:>5} {:>10} {:>5} {:>9} {:>9} {:>7}",
+        "", "file", "one", "part", "two", "part", "CPU us/ev", "segment x", "disk x"
     );
     for group in groups {
         for (what, topics, keys) in
             [("one topic", 1, 0), ("10,000 topics", 10_000, 0), ("1,000,000 keys", 1, 1_000_000)]
         {
             let dir = tempfile::tempdir_in(".").unwrap();
-            let file = plain_file(dir.path(), group);
+            let (file, file_disk) = plain_file(dir.path(), group);
             let [one, two] = [1, 2].map(|depth| {
                 let dir = tempfile::tempdir_in(".").unwrap();
                 runtime.block_on(commits(dir.path(), group, topics, keys, depth))
@@ -45,8 +47,12 @@ fn main() {
             let name = format!("{group} per commit, {what}");
             let (one_part, two_part) = (one.rate / file, two.rate / file);
             println!(
-                "{name:>32} {file:>10.0} {:>10.0} {one_part:>5.2} {:>10.0} {two_part:>5.2} {:>9.2} {:>7.3}",
-                one.rate, two.rate, two.cpu_us, one.amplification
+                "{name:>32} {file:>10.0} {:>10.0} {one_part:>5.2} {:>10.0} {two_part:>5.2} {:>9.2} {:>9.3} {:>7.3}",
+                one.rate,
+                two.rate,
+                two.cpu_us,
+                one.segments,
+                one.disk / file_disk
             );
         }
     }
@@ -96,23 +102,29 @@ fn event(topic: &TopicName, n: u64, keys: u64) -> Append {
     Append { topic: topic.clone(), record }
 }
 
-fn plain_file(dir: &Path, group: usize) -> f64 {
+/// Events per second, and bytes brought to the disk for each byte of an event.
+fn plain_file(dir: &Path, group: usize) -> (f64, f64) {
     let mut file = File::create(dir.join("plain")).unwrap();
     let bytes = vec![7; group * event(&TopicName::parse("t0").unwrap(), 0, 0).record.len()];
-    let start = Instant::now();
+    let (written, start) = (written(), Instant::now());
     let mut events = 0;
     while start.elapsed() < RUN / 2 {
         file.write_all(&bytes).unwrap();
         file.sync_data().unwrap();
         events += group;
     }
-    events as f64 / start.elapsed().as_secs_f64()
+    let rate = events as f64 / start.elapsed().as_secs_f64();
+    let payload = bytes.len() / group * events;
+    (rate, (self::written() - written) as f64 / payload as f64)
 }
 
 struct Run {
     rate: f64,
     cpu_us: f64,
-    amplification: f64,
+    /// Bytes of the segments for each byte of an event.
+    segments: f64,
+    /// Bytes brought to the disk for each byte of an event: whole pages, the index and the file system's own.
+    disk: f64,
 }
 
 /// Commits of `group` events, `depth` (1 or 2) under way at any time; two may share a sync.
@@ -126,6 +138,7 @@ async fn commits(dir: &Path, group: usize, topics: u64, keys: u64, depth: usize)
     log.settled().await.unwrap();
     // Made before the clock runs: what is measured is the log.
     let pool: Vec<Append> = (0..200_000).map(|n| event(&names[(n * 7 % topics) as usize], n, keys)).collect();
+    let before = segments(dir);
     let (cpu, written, start) = (cpu(), written(), Instant::now());
     let (mut events, mut payload) = (0, 0);
     let mut pending: Option<tokio::task::JoinHandle<_>> = None;
@@ -154,7 +167,14 @@ async fn commits(dir: &Path, group: usize, topics: u64, keys: u64, depth: usize)
     let rate = events as f64 / start.elapsed().as_secs_f64();
     let cpu_us = (self::cpu() - cpu) / events as f64 * 1e6;
     log.close().await.unwrap();
-    Run { rate, cpu_us, amplification: (self::written() - written) as f64 / payload as f64 }
+    let (segments, disk) = (segments(dir) - before, self::written() - written);
+    Run { rate, cpu_us, segments: segments as f64 / payload as f64, disk: disk as f64 / payload as f64 }
+}
+
+/// Bytes that the segments of the log in `dir` hold, their tables of offsets included.
+fn segments(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir.join("log/segments")).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
 /// Seconds of processor time used by this process.

@@ -13,22 +13,25 @@ const UNIT: usize = 1 << 10;
 const UNITS_MIN: usize = 32;
 
 /// A batch and who waits for its receipt.
+///
+/// Both are made and freed by the committer. If the writer freed what other threads have allocated, it would
+/// fight with them over the allocator's lock: that cost half of all system calls.
 pub struct Job {
     pub batch: Batch,
+    /// Filled in by the writer; has room already.
+    pub receipt: Receipt,
     pub weight: usize,
-    reply: oneshot::Sender<Result<Receipt, Error>>,
+    reply: oneshot::Sender<Reply>,
     _room: OwnedSemaphorePermit,
 }
 
-impl Job {
-    /// Splits off the batch; the rest answers.
-    pub fn take(mut self) -> (Batch, Self) {
-        (std::mem::take(&mut self.batch), self)
-    }
+/// The answer, and the batch that is done with.
+type Reply = (Result<Receipt, Error>, Batch);
 
-    pub fn answer(self, result: Result<Receipt, Error>) {
+impl Job {
+    pub fn answer(self, result: Result<(), Error>) {
         // The committer may have gone; the batch stands all the same.
-        let _ = self.reply.send(result);
+        let _ = self.reply.send((result.map(|()| self.receipt), self.batch));
     }
 }
 
@@ -64,19 +67,24 @@ impl Inbox {
         }
         let units = weight.div_ceil(UNIT).clamp(UNITS_MIN, self.units_max);
         let room = self.room.clone().acquire_many_owned(units as u32).await.map_err(|_| Error::Closed)?;
+        let receipt = Receipt {
+            appended: Vec::with_capacity(batch.appends.len()),
+            due_duplicate: Vec::with_capacity(batch.due_put.len()),
+        };
         let (reply, answer) = oneshot::channel();
         let is_idle = {
             let mut state = self.lock();
             if state.closed {
                 return Err(Error::Closed);
             }
-            state.jobs.push_back(Job { batch, weight, reply, _room: room });
+            state.jobs.push_back(Job { batch, receipt, weight, reply, _room: room });
             std::mem::take(&mut state.is_idle)
         };
         if is_idle {
             self.filled.notify_one();
         }
-        answer.await.unwrap_or_else(|_| Err(Error::Unknown("the writer stopped".to_owned())))
+        let (result, _batch) = answer.await.map_err(|_| Error::Unknown("the writer stopped".to_owned()))?;
+        result
     }
 
     /// Blocks until there are jobs, and moves up to about `bytes_max` of them into `jobs`; `false` once closed

@@ -78,11 +78,17 @@ impl Stage {
         self.dues.pushed(number);
     }
 
-    /// Adds `batch` to `group` whole, or not at all.
-    pub fn add(&mut self, batch: Batch, now: Timestamp, group: &mut Group) -> Result<Receipt, Error> {
+    /// Adds `batch` to `group` whole, or not at all. Events are stamped where they lie.
+    pub fn add(
+        &mut self,
+        batch: &mut Batch,
+        now: Timestamp,
+        group: &mut Group,
+        receipt: &mut Receipt,
+    ) -> Result<(), Error> {
         let savepoint = group.begin_batch();
         let start = frame::begin(&mut group.bytes);
-        let added = self.apply(batch, now.max(self.last_time), group);
+        let added = self.apply(batch, now.max(self.last_time), group, receipt);
         match added {
             Err(_) => {
                 self.undo(group.rewind(savepoint).into_iter());
@@ -106,7 +112,13 @@ impl Stage {
         }
     }
 
-    fn apply(&mut self, batch: Batch, now: Timestamp, group: &mut Group) -> Result<Receipt, Error> {
+    fn apply(
+        &mut self,
+        batch: &mut Batch,
+        now: Timestamp,
+        group: &mut Group,
+        receipt: &mut Receipt,
+    ) -> Result<(), Error> {
         let mut taken = HashSet::new();
         for id in &batch.due_take {
             if !taken.insert(*id) || !self.is_due(*id)? {
@@ -115,23 +127,22 @@ impl Stage {
         }
         self.last_time = now;
         let due_changed = !batch.due_put.is_empty() || !batch.due_take.is_empty();
-        for id in batch.due_take {
-            self.set_due(id, false, group);
-            group.put_side(&Entry::DueTaken { id });
+        for id in &batch.due_take {
+            self.set_due(*id, false, group);
+            group.put_side(&Entry::DueTaken { id: *id });
         }
-        for name in batch.drops {
-            if let Some(head) = self.heads.remove(&name) {
+        for name in &batch.drops {
+            if let Some(head) = self.heads.remove(name) {
                 group.put_side(&Entry::TopicDropped { id: head.topic.id });
                 group.notices.push(Notice::Ended(head.topic.clone()));
                 group.undo.push(Undo::Head(name.clone(), Some(head)));
             }
-            group.notices.push(Notice::Dropped(name));
+            group.notices.push(Notice::Dropped(name.clone()));
         }
-        let mut receipt = Receipt { appended: Vec::with_capacity(batch.appends.len()), ..Receipt::default() };
-        for append in batch.appends {
+        for append in &mut batch.appends {
             receipt.appended.push(self.append(append, now, group)?);
         }
-        for due in batch.due_put {
+        for due in &batch.due_put {
             receipt.due_duplicate.push(self.put_due(due, now, group)?);
         }
         for mark in &batch.marks {
@@ -141,24 +152,25 @@ impl Stage {
             let value = change.value.as_deref();
             group.put_side(&Entry::Registry { kind: &change.kind, key: &change.key, value });
         }
-        for trim in batch.trims {
+        for trim in &batch.trims {
             self.trim(trim, group);
         }
         if due_changed {
             group.notices.push(Notice::DueChanged);
         }
-        Ok(receipt)
+        Ok(())
     }
 
-    fn append(&mut self, append: Append, now: Timestamp, group: &mut Group) -> Result<Appended, Error> {
-        let Append { topic: name, mut record } = append;
-        RecordWriter::stamp(&mut record, now);
-        let (id, id_given, key, _) = RecordWriter::peek(&record);
+    fn append(&mut self, append: &mut Append, now: Timestamp, group: &mut Group) -> Result<Appended, Error> {
+        let Append { topic: name, record } = append;
+        RecordWriter::stamp(record, now);
+        let (id, id_given, key, _) = RecordWriter::peek(record);
         group.for_index |= id_given || key.is_some();
-        if id_given && let Some(first) = self.remembered(&name, id, now)? {
+        if id_given && let Some(first) = self.remembered(name, id, now)? {
             return Ok(first);
         }
-        let head = match self.heads.entry(name) {
+        // The name is shared, not copied.
+        let head = match self.heads.entry(name.clone()) {
             Occupied(known) => known.into_mut(),
             Vacant(free) => {
                 self.topic_id_max += 1;
@@ -187,7 +199,7 @@ impl Stage {
             let before = self.ids.insert((topic, id), Remembered { offset, time: now.as_millis() });
             group.undo.push(Undo::Id((topic, id), before));
         }
-        group.put_event(topic, offset, &record);
+        group.put_event(topic, offset, record);
         Ok(Appended { epoch, offset: Offset(offset), published_at: now, duplicate: false })
     }
 
@@ -216,7 +228,7 @@ impl Stage {
     }
 
     /// Whether the id was known, so that nothing changed.
-    fn put_due(&mut self, due: Due, now: Timestamp, group: &mut Group) -> Result<bool, Error> {
+    fn put_due(&mut self, due: &Due, now: Timestamp, group: &mut Group) -> Result<bool, Error> {
         if self.is_due(due.id)? || self.remembered(&due.topic, due.id, now)?.is_some() {
             return Ok(true);
         }
@@ -246,9 +258,9 @@ impl Stage {
         group.undo.push(Undo::Due(id, before));
     }
 
-    fn trim(&mut self, trim: Trim, group: &mut Group) {
+    fn trim(&mut self, trim: &Trim, group: &mut Group) {
         let Some(head) = self.heads.get_mut(&trim.topic) else { return };
-        group.undo.push(Undo::Head(trim.topic, Some(head.clone())));
+        group.undo.push(Undo::Head(trim.topic.clone(), Some(head.clone())));
         head.ends.oldest = head.ends.oldest.max(trim.oldest.0.min(head.ends.tail + 1));
         let (topic, oldest) = (head.topic.clone(), head.ends.oldest);
         group.put_side(&Entry::Trim { topic: topic.id, oldest, keep_state: trim.keep_state });

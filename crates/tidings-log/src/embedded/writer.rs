@@ -20,7 +20,7 @@ use super::shelf::Shelf;
 use super::side::Side;
 use super::stage::Stage;
 use super::{catalog::Catalog, entry};
-use crate::{Clock, Error, Observer, Receipt};
+use crate::{Clock, Error, Observer};
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -86,11 +86,11 @@ impl Writer {
         let mut group = Group::new(self.active.number, self.active.salt, self.active.end(), spare);
         let done = self.stage(jobs, &mut group);
         if let Err(e) = self.write(&mut group) {
-            done.into_iter().for_each(|(job, _)| job.answer(Err(e.clone())));
+            done.into_iter().for_each(|job| job.answer(Err(e.clone())));
             return;
         }
         self.publish(group);
-        done.into_iter().for_each(|(job, receipt)| job.answer(Ok(receipt)));
+        done.into_iter().for_each(|job| job.answer(Ok(())));
     }
 
     /// Makes sure that a group may be written now.
@@ -105,7 +105,7 @@ impl Writer {
     }
 
     /// Decides and encodes; batches that are refused are answered at once.
-    fn stage(&mut self, jobs: &mut Vec<Job>, group: &mut Group) -> Vec<(Job, Receipt)> {
+    fn stage(&mut self, jobs: &mut Vec<Job>, group: &mut Group) -> Vec<Job> {
         if let Some(Place { segment: previous, at: end }) = self.begin {
             let start = frame::begin(&mut group.bytes);
             Entry::Begin { previous, end }.put(&mut group.bytes);
@@ -114,10 +114,9 @@ impl Writer {
         let begun = group.bytes.len();
         let now = self.clock.now();
         let mut done = Vec::with_capacity(jobs.len());
-        for job in jobs.drain(..) {
-            let (batch, job) = job.take();
-            match self.stage.add(batch, now, group) {
-                Ok(receipt) => done.push((job, receipt)),
+        for mut job in jobs.drain(..) {
+            match self.stage.add(&mut job.batch, now, group, &mut job.receipt) {
+                Ok(()) => done.push(job),
                 Err(e) => job.answer(Err(e)),
             }
         }

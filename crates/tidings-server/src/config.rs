@@ -1,7 +1,7 @@
 //! What can be set for the doors.
 
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Settings under `[http]`. Times are milliseconds.
@@ -12,6 +12,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Origins of browser pages that may call; `*` allows all. None are allowed by default.
     pub origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` says where a request comes from.
+    pub proxies: Vec<IpAddr>,
     /// Serve TLS with these files; they are read anew when they change.
     pub tls: Option<TlsFiles>,
     /// The cookie that an EventSource may carry its token in, on GET streams from an allowed origin.
@@ -48,6 +50,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             origins: Vec::new(),
+            proxies: Vec::new(),
             tls: None,
             cookie: "tidings_token".into(),
             metrics_public: false,

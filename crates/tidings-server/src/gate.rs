@@ -4,12 +4,10 @@
 //! only for pages of an allowed origin, so that no foreign page can read with a visitor's cookie. Never: takes
 //! a token from the query string, which ends up in logs.
 
-use crate::listen::Peer;
 use crate::refusal::Refusal;
 use crate::{Config, Door};
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, Method, header, request::Parts};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tidings_model::{Code, Principal};
 
@@ -21,19 +19,6 @@ impl FromRequestParts<Door> for Who {
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
         bearer(door, &parts.headers).await.map(Self)
-    }
-}
-
-/// Where a request comes from.
-pub struct Caller(pub IpAddr);
-
-impl FromRequestParts<Door> for Caller {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Door) -> Result<Self, Refusal> {
-        // Always there behind a socket.
-        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Ok(Self(parts.extensions.get::<Peer>().map_or(unknown, |peer| peer.0)))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: starting and ending them in the right order. Never: reads the environment or installs anything global.
 
 use crate::Embedded;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, SharedSecret};
 use crate::secret::{self, DataSecret, SecretError};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub enum StartError {
 pub struct Running {
     embedded: Embedded,
     address: SocketAddr,
+    users: Users,
     secret: DataSecret,
     server: JoinHandle<()>,
     drain: Duration,
@@ -67,6 +68,13 @@ impl Builder {
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
+        if config.auth.secrets.iter().any(SharedSecret::is_short) {
+            tracing::warn!(
+                "a secret in auth.secrets has fewer than {} characters and can be guessed from a single token; \
+                 it verifies only the tokens of this server's own users",
+                secret::CHARS_MIN
+            );
+        }
         let (keys, signer) = (config.keys(&secret.secret)?, config.signer(&secret.secret));
         let embedded = Embedded::open_with(
             &config.data,
@@ -79,7 +87,8 @@ impl Builder {
         embedded.tidings().allow_reach(broker_topics);
         let users = Users::new(embedded.tidings().clone(), config.users, signer);
         let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
-        let door = Door::new(embedded.tidings().clone(), Gate::new(keys, users), config.http, services);
+        let door =
+            Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), config.http, services);
         let server = match Server::bind(door).await {
             Ok(server) => server,
             Err(error) => {
@@ -89,7 +98,7 @@ impl Builder {
         };
         let (address, is_tls) = (server.address(), server.is_tls());
         let server = tokio::spawn(server.run());
-        Ok(Running { embedded, address, secret, server, drain, is_tls })
+        Ok(Running { embedded, address, users, secret, server, drain, is_tls })
     }
 }
 
@@ -97,6 +106,11 @@ impl Running {
     /// The handle, for a program that publishes and subscribes beside its clients.
     pub fn tidings(&self) -> &Tidings {
         self.embedded.tidings()
+    }
+
+    /// The users, for a program that keeps them itself.
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Where the server listens.

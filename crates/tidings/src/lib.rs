@@ -23,6 +23,9 @@ pub use config::Config;
 pub use embedded::Embedded;
 pub use secret::DataSecret;
 
+pub use tidings_engine::auth::{
+    HashKind, Login, NewSecret, NewUser, SignUp, User, UserError, UserPatch, UserSettings, Users,
+};
 pub use tidings_engine::{
     Batch, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention, Subscription,
     Tidings, TopicSettings,

@@ -4,6 +4,7 @@ mod attempts;
 mod gate;
 mod keys;
 mod leases;
+mod login;
 mod passwords;
 mod refusal;
 mod settings;
@@ -14,7 +15,8 @@ mod users;
 
 pub use gate::{Gate, Refused};
 pub use keys::{Key, KeyError, Keys, Secret};
+pub use login::Login;
 pub use refusal::UserError;
 pub use settings::{HashKind, SignUp, UserSettings};
 pub use user::{NewSecret, NewUser, Rules, User, UserPatch};
-pub use users::{Login, Users};
+pub use users::Users;

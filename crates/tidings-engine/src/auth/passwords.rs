@@ -6,9 +6,9 @@
 use super::refusal::UserError;
 use super::settings::{HashKind, UserSettings};
 use super::user::HASH_BYTES_MAX;
-use argon2::password_hash::PasswordHasher as _;
-use argon2::password_hash::phc::{Output, PasswordHash};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use memmap2::MmapMut;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -76,7 +76,7 @@ impl Passwords {
     /// A hash of `password`, whose length was checked.
     pub async fn hash(&self, password: &str) -> Result<String, UserError> {
         let (maker, password) = (self.maker.clone(), password.to_owned());
-        Ok(self.compute(move || maker.hash(&password)).await?.0)
+        self.compute(move || maker.hash(&password)).await?.0
     }
 
     /// Whether `password` is the one of `hash`. Without a hash the same work is done for nothing.
@@ -91,13 +91,11 @@ impl Passwords {
         let given = hash.map(str::to_owned);
         let (is_right, took) = self
             .compute(move || match given {
-                Some(hash) => is_match(&password, &hash) && !is_long,
-                None => {
-                    maker.waste(&password);
-                    false
-                }
+                Some(hash) => is_match(&password, &hash).map(|is_match| is_match && !is_long),
+                None => maker.waste(&password).map(|()| false),
             })
             .await?;
+        let is_right = is_right?;
         let kind = hash.map_or_else(|| self.maker.kind(), |hash| kind(hash).to_owned());
         let most = self.note(kind, took);
         if !is_right && let Some(rest) = most.checked_sub(took) {
@@ -179,26 +177,35 @@ impl Maker {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
     }
 
-    fn hash(&self, password: &str) -> String {
+    fn hash(&self, password: &str) -> Result<String, UserError> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|_| UserError::Resources)?;
         match self {
             Self::Argon2id(params) => {
-                let hash = Self::argon2(params).hash_password(password.as_bytes());
-                hash.expect("the length was checked").to_string()
+                let argon2 = Self::argon2(params);
+                let output = fill(&argon2, password.as_bytes(), &salt, Params::DEFAULT_OUTPUT_LEN)?;
+                let hash = PasswordHash {
+                    algorithm: Algorithm::Argon2id.ident(),
+                    version: Some(Version::V0x13.into()),
+                    params: params.try_into().expect("three numbers"),
+                    salt: Some(Salt::new(&salt).expect("a salt of the usual length")),
+                    hash: Some(output),
+                };
+                Ok(hash.to_string())
             }
             Self::Bcrypt(cost) => {
-                bcrypt::non_truncating_hash(password, *cost).expect("the length was checked")
+                let parts = bcrypt::non_truncating_hash_with_salt(password, *cost, salt);
+                Ok(parts.expect("the length was checked").to_string())
             }
         }
     }
 
     /// The same work as for verifying, for nothing.
-    fn waste(&self, password: &[u8]) {
+    fn waste(&self, password: &[u8]) -> Result<(), UserError> {
         match self {
             Self::Argon2id(params) => {
-                let mut out = [0; 32];
-                let done = Self::argon2(params).hash_password_into(password, &[0; 16], &mut out);
-                done.expect("the length is within bounds");
-                std::hint::black_box(out);
+                let output = fill(&Self::argon2(params), password, &[0; 16], Params::DEFAULT_OUTPUT_LEN)?;
+                std::hint::black_box(output);
             }
             Self::Bcrypt(cost) => {
                 let most = password.len().min(BCRYPT_BYTES_MAX);
@@ -206,6 +213,7 @@ impl Maker {
                 std::hint::black_box(parts.is_ok());
             }
         }
+        Ok(())
     }
 
     fn kind(&self) -> String {
@@ -222,18 +230,32 @@ fn kind(hash: &str) -> &str {
     hash.match_indices('$').nth(parts).map_or(hash, |(at, _)| &hash[..at])
 }
 
-fn is_match(password: &[u8], hash: &str) -> bool {
+fn is_match(password: &[u8], hash: &str) -> Result<bool, UserError> {
     if hash.starts_with("$2") {
         let most = password.len().min(BCRYPT_BYTES_MAX);
         let is_same = bcrypt::non_truncating_verify(&password[..most], hash).unwrap_or(false);
         // What bcrypt would cut off is never let in on its beginning alone.
-        return is_same && most == password.len();
+        return Ok(is_same && most == password.len());
     }
-    let Some((algorithm, params, version, salt, wanted)) = argon2_parts(hash) else { return false };
-    let mut found = vec![0; wanted.len()];
-    let done = Argon2::new(algorithm, version, params).hash_password_into(password, &salt, &mut found);
+    let Some((algorithm, params, version, salt, wanted)) = argon2_parts(hash) else { return Ok(false) };
+    let argon2 = Argon2::new(algorithm, version, params);
     // Outputs are compared in constant time.
-    done.is_ok() && Output::new(&found).is_ok_and(|found| found == wanted)
+    Ok(fill(&argon2, password, &salt, wanted.len())? == wanted)
+}
+
+/// Argon2 over memory that goes back to the system afterwards: an allocator would keep that of each thread,
+/// many times what the rest of the server takes.
+fn fill(argon2: &Argon2<'_>, password: &[u8], salt: &[u8], length: usize) -> Result<Output, UserError> {
+    let count = argon2.params().block_count();
+    let mut memory = MmapMut::map_anon(count * Block::SIZE).map_err(|_| UserError::Resources)?;
+    // SAFETY: the mapping is page-aligned, zeroed, `count` blocks long, and ours alone while `blocks` lives;
+    // a block is an array of integers, for which every bit pattern is valid.
+    let blocks = unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<Block>(), count) };
+    let mut found = vec![0; length];
+    // Lengths and costs were checked before; what is refused all the same is no reason to fall over.
+    let done = argon2.hash_password_into_with_memory(password, salt, &mut found, blocks);
+    done.map_err(|_| UserError::Resources)?;
+    Output::new(&found).map_err(|_| UserError::Resources)
 }
 
 type Argon2Parts = (Algorithm, Params, Version, Vec<u8>, Output);

@@ -11,6 +11,8 @@ pub enum UserError {
     AdminOnly,
     #[error("another user has this name")]
     NameTaken,
+    #[error("a user's name has 1 to {NAME_BYTES_MAX} bytes")]
+    NameLength,
     #[error("a user's name {0}")]
     Name(&'static str),
     #[error("a password has at least {min} characters")]
@@ -31,12 +33,13 @@ pub enum UserError {
     Hash,
     #[error("there are {0} users already; no new one can be created")]
     Full(usize),
+    #[error("the system has no memory or randomness for a password's hash")]
+    Resources,
     #[error("too many attempts; try again in {retry_after_s} s")]
     TooMany { retry_after_s: u32 },
 }
 
 impl UserError {
-    pub(crate) const NAME_LENGTH: Self = Self::Name(const_name_length());
     pub(crate) const NAME_CONTROL: Self = Self::Name("has no control characters");
     pub(crate) const NAME_BLANK: Self = Self::Name("has no blank at either end");
 
@@ -46,19 +49,15 @@ impl UserError {
             Self::SignUpClosed => Code::SignUpClosed,
             Self::AdminOnly => Code::Forbidden,
             Self::NameTaken => Code::UserNameTaken,
-            Self::Name(_) => Code::UserNameInvalid,
+            Self::Name(_) | Self::NameLength => Code::UserNameInvalid,
             Self::PasswordShort { .. } | Self::PasswordLong { .. } => Code::PasswordInvalid,
             Self::Credentials => Code::CredentialsInvalid,
             Self::Revoked => Code::UserRevoked,
             Self::Unknown | Self::NotUser => Code::UserUnknown,
             Self::Hash => Code::HashUnsupported,
             Self::Full(_) => Code::UsersFull,
+            Self::Resources => Code::Internal,
             Self::TooMany { .. } => Code::RateLimited,
         }
     }
-}
-
-const fn const_name_length() -> &'static str {
-    assert!(NAME_BYTES_MAX == 255);
-    "has 1 to 255 bytes"
 }

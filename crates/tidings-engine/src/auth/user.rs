@@ -77,7 +77,7 @@ pub struct Rules {
 impl Rules {
     pub(crate) fn check_name(self, name: &str) -> Result<(), UserError> {
         if name.len() < self.name_bytes_min || name.len() > NAME_BYTES_MAX {
-            return Err(UserError::NAME_LENGTH);
+            return Err(UserError::NameLength);
         }
         if name.chars().any(char::is_control) {
             return Err(UserError::NAME_CONTROL);

@@ -1,4 +1,4 @@
-//! Users: sign-up, login, and what an admin does with them.
+//! Users: sign-up, and what an admin does with them.
 //!
 //! Owns: the records in the log's registry, one by id and one by name in the same commit, so that a name is
 //! taken once whatever happens at the same time or breaks in between. Order: one change at a time. Never:
@@ -12,7 +12,6 @@ use super::refusal::UserError;
 use super::settings::{SignUp, UserSettings};
 use super::user::{NewSecret, NewUser, Record, Rules, User, UserPatch};
 use crate::{Error, Tidings};
-use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tidings_log::{Batch, RegistryChange};
@@ -25,37 +24,18 @@ const NAME_KIND: &str = "user_name";
 
 /// The users of one Tidings. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Users(Arc<Inner>);
+pub struct Users(pub(super) Arc<Inner>);
 
-struct Inner {
-    tidings: Tidings,
-    settings: UserSettings,
-    signer: Secret,
-    passwords: Passwords,
+pub(super) struct Inner {
+    pub(super) tidings: Tidings,
+    pub(super) settings: UserSettings,
+    pub(super) signer: Secret,
+    pub(super) passwords: Passwords,
     by_address: Attempts,
-    by_name: Attempts,
+    pub(super) by_name: Attempts,
     /// Held while a change is checked and committed. How many users there are, once somebody has asked.
-    changes: Mutex<Option<usize>>,
+    pub(super) changes: Mutex<Option<usize>>,
     leases: Leases,
-}
-
-/// A login that succeeded.
-#[derive(Debug, Clone)]
-pub struct Login {
-    pub user: User,
-    pub token: String,
-    pub expires_at: Timestamp,
-}
-
-/// What the token of a login says.
-#[derive(Serialize)]
-struct Claims {
-    sub: Uuid,
-    /// Clients of other systems look for it.
-    company: &'static str,
-    iat: i64,
-    exp: i64,
-    user_generation: u64,
 }
 
 impl Users {
@@ -159,7 +139,7 @@ impl Users {
         }
     }
 
-    async fn hash(&self, secret: &NewSecret, rules: Rules) -> Result<String, Error> {
+    pub(super) async fn hash(&self, secret: &NewSecret, rules: Rules) -> Result<String, Error> {
         match secret {
             NewSecret::Password(password) => {
                 rules.check_password(password)?;
@@ -173,66 +153,9 @@ impl Users {
         }
     }
 
-    /// Verifies name and password and signs a token.
-    ///
-    /// # Errors
-    /// [`UserError::Credentials`], after the same time, for an unknown user and for a wrong password.
-    pub async fn login(&self, name: &str, password: &str, peer: IpAddr) -> Result<Login, Error> {
-        self.pace_address(peer)?;
-        self.pace_name(name)?;
-        let id = self.id_of(name).await?;
-        let record = match id {
-            Some(id) => self.record(id).await?,
-            None => None,
-        };
-        let hash = record.as_ref().map(|r| r.hash.as_str());
-        let is_right = self.0.passwords.verify(password, hash).await?;
-        let Some(record) = record.filter(|_| is_right) else { return Err(UserError::Credentials.into()) };
-        self.0.by_name.give_back(&name);
-        if record.revoked {
-            return Err(UserError::Revoked.into());
-        }
-        self.rehash(&record, password).await;
-        self.token(&record)
-    }
-
-    /// A hash of another kind or cost than today's gives way to one of today's, now that the password is at hand.
-    async fn rehash(&self, record: &Record, password: &str) {
-        let passwords = &self.0.passwords;
-        if passwords.is_current(&record.hash) || passwords.check_length(password).is_err() {
-            return;
-        }
-        let renewed = async {
-            let hash = passwords.hash(password).await?;
-            let _changes = self.0.changes.lock().await;
-            // Unless the password was changed meanwhile.
-            match self.record(record.id).await? {
-                Some(mut now) if now.hash == record.hash => {
-                    now.hash = hash;
-                    self.commit(vec![entry(&now)]).await
-                }
-                _ => Ok(()),
-            }
-        };
-        if let Err(error) = renewed.await {
-            tracing::warn!(%error, "a password could not be hashed anew, its old hash stays in use");
-        }
-    }
-
-    fn token(&self, record: &Record) -> Result<Login, Error> {
-        let iat = self.now().as_millis().div_euclid(1000);
-        let ttl = i64::try_from(self.0.settings.token_ttl_ms.div_ceil(1000)).unwrap_or(i64::MAX);
-        let exp = iat.saturating_add(ttl.max(1)).min(253_402_300_799);
-        let user_generation = record.generation;
-        let claims = Claims { sub: record.id, company: "", iat, exp, user_generation };
-        let token = self.0.signer.sign(&claims).map_err(|e| Error::Sign(e.to_string()))?;
-        let expires_at = Timestamp::default().plus_millis(exp.saturating_mul(1000));
-        Ok(Login { user: record.user(), token, expires_at })
-    }
-
     /// One user, for an admin and for the user.
     pub async fn by_id(&self, caller: &Principal, id: Uuid) -> Result<User, Error> {
-        if !caller.session.as_ref().is_some_and(|session| session.user == id) {
+        if caller.session.as_ref().is_none_or(|session| session.user != id) {
             admin(caller)?;
         }
         Ok(self.known(id).await?.user())
@@ -245,11 +168,6 @@ impl Users {
             Some(id) => Ok(self.record(id).await?.map(|record| record.user())),
             None => Ok(None),
         }
-    }
-
-    /// The user whose token the caller has.
-    pub async fn me(&self, caller: &Principal) -> Result<User, Error> {
-        Ok(self.known(own_id(caller)?).await?.user())
     }
 
     /// Up to `max` users in name order after `after`, for an admin.
@@ -268,37 +186,6 @@ impl Users {
             }
         }
         Ok(users)
-    }
-
-    /// Changes the caller's own password. Every token so far ends; the answer has a new one.
-    pub async fn change_password(
-        &self,
-        caller: &Principal,
-        old: &str,
-        new: &str,
-        peer: IpAddr,
-    ) -> Result<Login, Error> {
-        let id = own_id(caller)?;
-        self.pace_address(peer)?;
-        let record = self.known(id).await?;
-        self.pace_name(&record.name)?;
-        if !self.0.passwords.verify(old, Some(&record.hash)).await? {
-            return Err(UserError::Credentials.into());
-        }
-        self.0.by_name.give_back(&record.name.as_str());
-        let hash = self.hash(&NewSecret::Password(new.to_owned()), self.rules()).await?;
-        let now = self.now();
-        let changed = self
-            .change(id, |current| {
-                if current.hash != record.hash {
-                    return Err(UserError::Credentials);
-                }
-                current.hash = hash;
-                current.renew(now);
-                Ok(())
-            })
-            .await?;
-        self.token(&changed)
     }
 
     /// Changes what an admin may change about a user. A new password ends every token so far; other changes
@@ -351,17 +238,6 @@ impl Users {
         Ok(changed.await?.user())
     }
 
-    /// Ends every token and connection of the calling user.
-    pub async fn logout(&self, caller: &Principal) -> Result<(), Error> {
-        let now = self.now();
-        self.change(own_id(caller)?, |record| {
-            record.renew(now);
-            Ok(())
-        })
-        .await?;
-        Ok(())
-    }
-
     /// Forgets a user, whose name is free then. Ends every token and connection.
     pub async fn delete(&self, caller: &Principal, id: Uuid) -> Result<(), Error> {
         admin(caller)?;
@@ -376,7 +252,7 @@ impl Users {
     }
 
     /// Changes one record, alone, and lets those who rely on it know.
-    async fn change(
+    pub(super) async fn change(
         &self,
         id: Uuid,
         change: impl FnOnce(&mut Record) -> Result<(), UserError>,
@@ -390,7 +266,7 @@ impl Users {
         done.map(|()| record)
     }
 
-    async fn commit(&self, registry: Vec<RegistryChange>) -> Result<(), Error> {
+    pub(super) async fn commit(&self, registry: Vec<RegistryChange>) -> Result<(), Error> {
         self.0.tidings.log().commit(Batch { registry, ..Batch::default() }).await?;
         Ok(())
     }
@@ -402,18 +278,18 @@ impl Users {
         Ok(self.record(id).await?.map(|record| (record, lease)))
     }
 
-    async fn known(&self, id: Uuid) -> Result<Record, Error> {
+    pub(super) async fn known(&self, id: Uuid) -> Result<Record, Error> {
         self.record(id).await?.ok_or_else(|| UserError::Unknown.into())
     }
 
-    async fn record(&self, id: Uuid) -> Result<Option<Record>, Error> {
+    pub(super) async fn record(&self, id: Uuid) -> Result<Option<Record>, Error> {
         let key = id.to_string();
         let Some(bytes) = self.0.tidings.log().registered(KIND, &key).await? else { return Ok(None) };
         let refuse = |what| tidings_log::Error::Store { doing: format!("reading user {id}"), what };
         Ok(Some(Record::parse(&bytes).map_err(refuse)?))
     }
 
-    async fn id_of(&self, name: &str) -> Result<Option<Uuid>, Error> {
+    pub(super) async fn id_of(&self, name: &str) -> Result<Option<Uuid>, Error> {
         // Nobody is called that, and the store is not asked about texts without end.
         if (Rules { name_bytes_min: 0, password_chars_min: 0 }).check_name(name).is_err() {
             return Ok(None);
@@ -424,12 +300,12 @@ impl Users {
         }
     }
 
-    fn pace_address(&self, peer: IpAddr) -> Result<(), UserError> {
+    pub(super) fn pace_address(&self, peer: IpAddr) -> Result<(), UserError> {
         let taken = self.0.by_address.take(&network(peer), self.now());
         taken.map_err(|retry_after_s| UserError::TooMany { retry_after_s })
     }
 
-    fn pace_name(&self, name: &str) -> Result<(), UserError> {
+    pub(super) fn pace_name(&self, name: &str) -> Result<(), UserError> {
         let taken = self.0.by_name.take(&name, self.now());
         taken.map_err(|retry_after_s| UserError::TooMany { retry_after_s })
     }
@@ -447,7 +323,7 @@ fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
-fn entry(record: &Record) -> RegistryChange {
+pub(super) fn entry(record: &Record) -> RegistryChange {
     RegistryChange { kind: KIND.into(), key: record.id.to_string(), value: Some(record.bytes()) }
 }
 
@@ -455,10 +331,6 @@ fn parse_id(name: &str, bytes: &[u8]) -> Result<Uuid, Error> {
     let id = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
     let doing = || format!("reading the id of user {name}");
     id.ok_or_else(|| tidings_log::Error::Store { doing: doing(), what: "it is no UUID".into() }.into())
-}
-
-fn own_id(caller: &Principal) -> Result<Uuid, UserError> {
-    caller.session.as_ref().map(|session| session.user).ok_or(UserError::NotUser)
 }
 
 fn admin(caller: &Principal) -> Result<(), Error> {

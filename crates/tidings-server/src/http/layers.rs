@@ -72,8 +72,7 @@ pub async fn other_method(State(door): State<Door>, request: Request) -> Respons
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let methods = super::methods(path);
     if super::is_brokers(path) {
-        let answer =
-            broker::caller::other_method(&door.config, request.method(), request.headers(), &methods);
+        let answer = broker::who::other_method(&door.config, request.method(), request.headers(), &methods);
         let mut response = watched(&door, &Route::elsewhere(), None, async { answer }).await;
         let allow = HeaderValue::from_str(&methods).expect("methods of the route table");
         response.headers_mut().insert(header::ALLOW, allow);

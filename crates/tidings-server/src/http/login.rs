@@ -3,7 +3,8 @@
 use super::address::Query;
 use super::{reply, users};
 use crate::Door;
-use crate::gate::{Caller, Who};
+use crate::caller::Caller;
+use crate::gate::Who;
 use crate::refusal::Refusal;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};

@@ -115,7 +115,7 @@ pub(crate) fn router(door: Door) -> Router {
             handler = handler.layer(from_fn(layers::compress));
         }
         if route.wrap == Broker {
-            handler = handler.layer(from_fn_with_state((door.clone(), route), broker::caller::surround));
+            handler = handler.layer(from_fn_with_state((door.clone(), route), broker::who::surround));
         } else if route.wrap != Own {
             handler = handler.layer(from_fn_with_state((door.clone(), route), layers::watch));
         }

@@ -16,6 +16,7 @@ mod sse;
 mod tail;
 mod token;
 mod topics;
+mod users;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +50,8 @@ enum Command {
     Tail(tail::Args),
     /// List topics.
     Topics(topics::Args),
+    /// Add, list, change and remove users.
+    Users(users::Args),
     /// Verify a data directory that no server uses, and rebuild its index.
     Check(check::Args),
     /// Write topics to stdout as NDJSON.
@@ -118,6 +121,7 @@ impl Cli {
             Some(Command::Publish(args)) => &args.client.place,
             Some(Command::Tail(args)) => &args.client.place,
             Some(Command::Topics(args)) => &args.client.place,
+            Some(Command::Users(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
             Some(Command::Export(args)) => &args.client.place,
             Some(Command::Import(args)) => &args.client.place,
@@ -147,6 +151,7 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Publish(args) => wait(publish::run(args, &context)),
         Command::Tail(args) => wait(tail::run(args, &context)),
         Command::Topics(args) => wait(topics::run(args, &context)),
+        Command::Users(args) => wait(users::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),
         Command::Import(args) => wait(import::run(args, &context)),
     }

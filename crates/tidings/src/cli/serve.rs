@@ -49,7 +49,7 @@ pub struct Args {
     /// A public key (PEM) that verifies tokens. Repeatable
     #[arg(long, value_name = "FILE")]
     pem: Vec<String>,
-    /// A shared secret that verifies tokens (HS256, at least 32 characters); better set TIDINGS_SECRET. Repeatable
+    /// A shared secret that verifies tokens (HS256); the first signs users' tokens. Better set TIDINGS_SECRET. Repeatable
     #[arg(long, value_name = "TEXT")]
     secret: Vec<String>,
     /// How much to log: error, warn, info, debug, trace, or a filter of these [default: info]

@@ -25,6 +25,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("threads", Kind::Number),
     ("http.listen", Kind::Text),
     ("http.origins", Kind::List),
+    ("http.proxies", Kind::List),
     ("http.tls.cert", Kind::Text),
     ("http.tls.key", Kind::Text),
     ("http.cookie", Kind::Text),
@@ -421,6 +422,7 @@ mod tests {
         for (place, kind) in SETTINGS {
             let value = match (*place, kind) {
                 ("http.listen", _) => "127.0.0.1:1",
+                ("http.proxies", _) => "127.0.0.1",
                 ("users.sign_up", _) => "open",
                 ("users.password_hash", _) => "bcrypt",
                 (_, Kind::Number) => "1",

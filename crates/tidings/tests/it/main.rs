@@ -11,3 +11,4 @@ mod library;
 mod quickstart;
 mod shutdown;
 mod slow_reader;
+mod users;

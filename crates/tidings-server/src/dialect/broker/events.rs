@@ -4,8 +4,8 @@
 //! nothing for `limits.write_timeout_ms` is cut; one that is slow misses states, never the newest.
 
 use super::board::Listening;
-use super::caller::Caller;
 use super::denied::Denied;
+use super::who::Who;
 use crate::Door;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::sse;
@@ -23,7 +23,7 @@ use tidings_model::{Principal, Topic, Watcher};
 use tokio::sync::Notify;
 
 /// Opens the stream; it ends with the token.
-pub async fn get(State(door): State<Door>, Caller(who): Caller, parts: Parts) -> Result<Response, Denied> {
+pub async fn get(State(door): State<Door>, Who(who): Who, parts: Parts) -> Result<Response, Denied> {
     let own = door.clone();
     let mut response = sse::carry(&door, &parts, move |socket, framing| run(own, socket, framing, who))?;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

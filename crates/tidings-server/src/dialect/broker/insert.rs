@@ -1,9 +1,9 @@
 //! `POST /insert` and `GET /cancel/{id}`.
 
 use super::denied::Denied;
-use super::{caller, form, view};
+use super::who::Who;
+use super::{form, view, who};
 use crate::Door;
-use crate::dialect::broker::caller::Caller;
 use crate::http::reply;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -29,7 +29,7 @@ struct Wire<'a> {
 
 /// Stores or schedules one event.
 pub async fn post(State(door): State<Door>, request: Request) -> Result<Response, Denied> {
-    let who = caller::caller(&door, request.headers()).await?;
+    let who = who::bearer(&door, request.headers()).await?;
     let body = form::body(&door, request).await?;
     let Wire { event, collection_id, timestamp, data } = form::fields(&body)?;
     let insert = Insert {
@@ -45,7 +45,7 @@ pub async fn post(State(door): State<Door>, request: Request) -> Result<Response
 /// Takes an event out before its time.
 pub async fn cancel(
     State(door): State<Door>,
-    Caller(who): Caller,
+    Who(who): Who,
     Path(id): Path<String>,
 ) -> Result<Response, Denied> {
     let unknown = |_| Denied::new(Code::ScheduledUnknown, "no scheduled event has this id");

@@ -1,8 +1,8 @@
 //! `GET /collections/{id}` and `GET /user_events`.
 
-use super::caller::Caller;
 use super::denied::Denied;
 use super::view;
+use super::who::Who;
 use crate::Door;
 use crate::http::reply;
 use axum::extract::{Path, State};
@@ -17,7 +17,7 @@ const TRUNCATED: HeaderName = HeaderName::from_static("tidings-truncated");
 /// Everything in a collection, whatever became of it.
 pub async fn collection(
     State(door): State<Door>,
-    Caller(who): Caller,
+    Who(who): Who,
     Path(id): Path<String>,
 ) -> Result<Response, Denied> {
     let id = Uuid::try_parse(&id).map_or(id, |id| id.to_string());
@@ -26,7 +26,7 @@ pub async fn collection(
 }
 
 /// What the caller has inserted, and what lies in the caller's own collection.
-pub async fn own(State(door): State<Door>, Caller(who): Caller) -> Result<Response, Denied> {
+pub async fn own(State(door): State<Door>, Who(who): Who) -> Result<Response, Denied> {
     let broker = Broker::new(door.tidings.clone());
     let collection = match who.session {
         Some(_) => door.users.me(&who).await?.collection_id,

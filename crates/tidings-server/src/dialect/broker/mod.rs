@@ -4,7 +4,6 @@
 
 mod ascii;
 mod board;
-pub mod caller;
 mod denied;
 pub mod events;
 mod form;
@@ -13,5 +12,6 @@ pub mod lists;
 mod title;
 pub mod users;
 mod view;
+pub mod who;
 
 pub use board::Board;

@@ -1,15 +1,14 @@
 //! `POST /users` and `POST /login`.
 
 use super::denied::Denied;
-use super::{ascii, caller, form};
+use super::{ascii, form, who};
 use crate::Door;
+use crate::caller::Caller;
 use crate::http::reply;
-use crate::listen::Peer;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::{Extensions, StatusCode, header};
+use http::{StatusCode, header};
 use serde::Deserialize;
-use std::net::{IpAddr, Ipv4Addr};
 use tidings_engine::Error;
 use tidings_engine::auth::{NewSecret, NewUser, Rules, UserError};
 use tidings_model::{Code, Uuid};
@@ -33,12 +32,15 @@ struct Login {
 const RULES: Rules = Rules { name_bytes_min: 1, password_chars_min: 1 };
 
 /// Creates a user, where `users.sign_up` lets the caller.
-pub async fn sign_up(State(door): State<Door>, request: Request) -> Result<Response, Denied> {
+pub async fn sign_up(
+    State(door): State<Door>,
+    Caller(peer): Caller,
+    request: Request,
+) -> Result<Response, Denied> {
     let who = match request.headers().contains_key(header::AUTHORIZATION) {
-        true => Some(caller::caller(&door, request.headers()).await?),
+        true => Some(who::bearer(&door, request.headers()).await?),
         false => None,
     };
-    let peer = peer(request.extensions());
     let body = form::body(&door, request).await?;
     let SignUp { username, password, collection_id } = form::fields(&body)?;
     let secret = NewSecret::Password(password);
@@ -54,8 +56,11 @@ pub async fn sign_up(State(door): State<Door>, request: Request) -> Result<Respo
 }
 
 /// Signs a token for name and password.
-pub async fn login(State(door): State<Door>, request: Request) -> Result<Response, Denied> {
-    let peer = peer(request.extensions());
+pub async fn login(
+    State(door): State<Door>,
+    Caller(peer): Caller,
+    request: Request,
+) -> Result<Response, Denied> {
     let body = form::body(&door, request).await?;
     let Login { username, password } = form::fields(&body)?;
     let login = door.users.login(&username, &password, peer).await?;
@@ -63,8 +68,4 @@ pub async fn login(State(door): State<Door>, request: Request) -> Result<Respons
     ascii::string(&mut out, &login.token);
     out.push(b'}');
     Ok(reply::json(StatusCode::OK, out))
-}
-
-fn peer(extensions: &Extensions) -> IpAddr {
-    extensions.get::<Peer>().map_or(Ipv4Addr::LOCALHOST.into(), |peer| peer.0)
 }

@@ -24,7 +24,7 @@ async fn first_comes_one_state_of_each_name_then_each_change() {
         (kind.as_str(), &live.response.headers()["cache-control"]),
         ("text/event-stream", &"no-cache".parse().unwrap())
     );
-    let mut frames = vec![live.next().await, live.next().await, live.next().await];
+    let mut frames = [live.next().await, live.next().await, live.next().await];
     frames.sort_by(|a, b| a.name.cmp(&b.name));
     for (frame, name) in frames.iter().zip(["one", "three", "two"]) {
         assert_eq!(frame.name, name);

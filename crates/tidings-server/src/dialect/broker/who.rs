@@ -14,18 +14,18 @@ use std::sync::Arc;
 use tidings_model::{Code, Principal};
 
 /// The caller, by the Authorization header.
-pub struct Caller(pub Arc<Principal>);
+pub struct Who(pub Arc<Principal>);
 
-impl FromRequestParts<Door> for Caller {
+impl FromRequestParts<Door> for Who {
     type Rejection = Denied;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Denied> {
-        caller(door, &parts.headers).await.map(Self)
+        bearer(door, &parts.headers).await.map(Self)
     }
 }
 
 /// The caller, by the Authorization header.
-pub async fn caller(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Denied> {
+pub async fn bearer(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, Denied> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let value = all
         .next()

@@ -9,10 +9,8 @@ use super::user::HASH_BYTES_MAX;
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use memmap2::MmapMut;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// A longer password is refused unread.
@@ -23,8 +21,8 @@ const BCRYPT_BYTES_MAX: usize = 71;
 const ARGON2_KIB_MAX: u32 = 256 << 10;
 const ARGON2_KIB_PASSES_MAX: u64 = 1 << 20;
 const BCRYPT_COST_MAX: u32 = 15;
-/// Kinds of hashes whose cost is remembered.
-const COSTS_MAX: usize = 16;
+/// Kinds and costs of hashes from elsewhere that are remembered.
+const MET_MAX: usize = 3;
 
 /// Hashes and verifies.
 pub struct Passwords {
@@ -33,12 +31,12 @@ pub struct Passwords {
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
-    /// The least time that a hash of a kind and cost has taken.
-    costs: Mutex<HashMap<String, Duration>>,
+    /// Kinds and costs of hashes met that are not made here.
+    met: Mutex<Vec<Maker>>,
 }
 
-/// How new hashes are made.
-#[derive(Clone)]
+/// How hashes of one kind and cost are made.
+#[derive(Clone, PartialEq)]
 enum Maker {
     Argon2id(Params),
     Bcrypt(u32),
@@ -60,7 +58,7 @@ impl Passwords {
             room: Arc::new(Semaphore::new(cores)),
             waiting: AtomicUsize::new(0),
             waiting_max: settings.hashes_waiting.max(1),
-            costs: Mutex::default(),
+            met: Mutex::default(),
         }
     }
 
@@ -76,37 +74,48 @@ impl Passwords {
     /// A hash of `password`, whose length was checked.
     pub async fn hash(&self, password: &str) -> Result<String, UserError> {
         let (maker, password) = (self.maker.clone(), password.to_owned());
-        self.compute(move || maker.hash(&password)).await?.0
+        self.compute(move || maker.hash(&password)).await?
     }
 
     /// Whether `password` is the one of `hash`. Without a hash the same work is done for nothing.
     ///
-    /// A wrong one takes as long as the costliest kind of hash met so far, so that the time does not tell
+    /// For a wrong one a hash of every kind met so far is computed, so that neither the time nor the load tells
     /// whether there is a user, or of which kind its hash is.
     pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, UserError> {
-        let maker = self.maker.clone();
         // Too long to be anybody's; the work is done all the same.
         let is_long = password.len() > PASSWORD_BYTES_MAX;
         let password = password.as_bytes()[..password.len().min(PASSWORD_BYTES_MAX)].to_vec();
+        let own = hash.and_then(Maker::of);
+        let mut others = self.kinds(own.as_ref());
+        others.retain(|kind| Some(kind) != own.as_ref());
         let given = hash.map(str::to_owned);
-        let (is_right, took) = self
-            .compute(move || match given {
-                Some(hash) => is_match(&password, &hash).map(|is_match| is_match && !is_long),
-                None => maker.waste(&password).map(|()| false),
-            })
-            .await?;
-        let is_right = is_right?;
-        let kind = hash.map_or_else(|| self.maker.kind(), |hash| kind(hash).to_owned());
-        let most = self.note(kind, took);
-        if !is_right && let Some(rest) = most.checked_sub(took) {
-            tokio::time::sleep(rest).await;
+        self.compute(move || {
+            if let Some(hash) = given
+                && is_match(&password, &hash)?
+                && !is_long
+            {
+                return Ok(true);
+            }
+            others.iter().try_for_each(|kind| kind.waste(&password))?;
+            Ok(false)
+        })
+        .await?
+    }
+
+    /// All kinds that a hash may be of, as far as is known; `new` is remembered.
+    fn kinds(&self, new: Option<&Maker>) -> Vec<Maker> {
+        let mut met = self.met.lock().expect("no panic while holding the lock");
+        if let Some(new) = new.filter(|new| **new != self.maker && met.len() < MET_MAX && !met.contains(new))
+        {
+            met.push(new.clone());
         }
-        Ok(is_right)
+        std::iter::once(&self.maker).chain(met.iter()).cloned().collect()
     }
 
     /// Whether a hash of today would be of the same kind and cost.
     pub fn is_current(&self, hash: &str) -> bool {
-        kind(hash) == self.maker.kind()
+        let is_newest = hash.starts_with("$2") || hash.starts_with("$argon2id$v=19$");
+        is_newest && Maker::of(hash).as_ref() == Some(&self.maker)
     }
 
     /// Whether a hash made elsewhere can be verified, at a cost that is bearable.
@@ -125,31 +134,20 @@ impl Passwords {
         if is_bearable { Ok(()) } else { Err(UserError::Hash) }
     }
 
-    /// Runs `work` where it may block, not too many at once; also says how long it took.
+    /// Runs `work` where it may block, not too many at once.
     async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<(T, Duration), UserError> {
+    ) -> Result<T, UserError> {
         let _place = Place::take(&self.waiting, self.waiting_max)?;
         let permit = Arc::clone(&self.room).acquire_owned().await.expect("never closed");
         let task = tokio::task::spawn_blocking(move || {
-            let begun = Instant::now();
             let done = work();
             // The permit is held by the computation itself, also if nobody waits for it any more.
             drop(permit);
-            (done, begun.elapsed())
+            done
         });
         Ok(task.await.expect("hashing does not panic"))
-    }
-
-    /// Notes what a kind costs and answers what the costliest does.
-    fn note(&self, kind: String, took: Duration) -> Duration {
-        let mut costs = self.costs.lock().expect("no panic while holding the lock");
-        if costs.len() < COSTS_MAX || costs.contains_key(&kind) {
-            let least = costs.entry(kind).or_insert(took);
-            *least = took.min(*least);
-        }
-        costs.values().max().copied().unwrap_or_default()
     }
 }
 
@@ -173,6 +171,17 @@ impl Drop for Place<'_> {
 }
 
 impl Maker {
+    /// How `hash` was made. The variants of argon2 cost the same.
+    fn of(hash: &str) -> Option<Self> {
+        if hash.starts_with("$2") {
+            let parts: bcrypt::HashParts = hash.parse().ok()?;
+            return Some(Self::Bcrypt(parts.get_cost()));
+        }
+        let (_, params, ..) = argon2_parts(hash)?;
+        let (kib, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
+        Params::new(kib, passes, lanes, None).ok().map(Self::Argon2id)
+    }
+
     fn argon2(params: &Params) -> Argon2<'static> {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
     }
@@ -215,19 +224,6 @@ impl Maker {
         }
         Ok(())
     }
-
-    fn kind(&self) -> String {
-        match self {
-            Self::Argon2id(p) => format!("$argon2id$v=19$m={},t={},p={}", p.m_cost(), p.t_cost(), p.p_cost()),
-            Self::Bcrypt(cost) => format!("$2b${cost:02}"),
-        }
-    }
-}
-
-/// The part of a hash that says its kind and cost.
-fn kind(hash: &str) -> &str {
-    let parts = if hash.starts_with("$2") { 2 } else { 3 };
-    hash.match_indices('$').nth(parts).map_or(hash, |(at, _)| &hash[..at])
 }
 
 fn is_match(password: &[u8], hash: &str) -> Result<bool, UserError> {

@@ -27,14 +27,15 @@ pub struct TopicSettings {
     pub retention: Retention,
     /// Whether the newest event of each key outlives retention.
     pub state: bool,
-    /// Whether Broker's interface reaches the topic; set when it is first used there.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub broker: bool,
+    /// Whether Broker's interface reaches the topic; set when it is first used there, and left as it is where
+    /// settings do not mention it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker: Option<bool>,
 }
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true, broker: false }
+        Self { retention: Retention::default(), state: true, broker: None }
     }
 }
 
@@ -90,11 +91,16 @@ impl Tidings {
         settings: &TopicSettings,
     ) -> Result<(), Error> {
         admin(who)?;
-        let value = serde_json::to_vec(settings).expect("plain fields");
+        let broker = match settings.broker {
+            None => self.topic_settings(name).await?.broker,
+            said => said,
+        };
+        let settings = TopicSettings { broker, ..settings.clone() };
+        let value = serde_json::to_vec(&settings).expect("plain fields");
         let change =
             RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
-        self.reach().mark(name, settings.broker);
+        self.reach().mark(name, broker == Some(true));
         self.hub().tell(name);
         Ok(())
     }

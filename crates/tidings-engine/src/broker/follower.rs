@@ -73,6 +73,7 @@ impl Follower {
             let Some(bounds) = bounds else { break };
             let events = if self.marked_at < self.marked.len() {
                 let rest = &self.marked[self.marked_at..];
+                let rest = &rest[..rest.len().min(max.events)];
                 let events = self.tidings.log().read_at(&self.name, rest, max).await?;
                 let last = events.last().map_or(Offset(u64::MAX), Event::offset);
                 self.marked_at += rest.partition_point(|offset| *offset <= last);

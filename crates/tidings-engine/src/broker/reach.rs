@@ -107,7 +107,8 @@ impl Tidings {
     /// Reads which topics are marked as Broker's.
     pub async fn load_reach(&self) -> Result<(), Error> {
         for (key, value) in self.log().registry(KIND).await? {
-            let is_marked = serde_json::from_slice::<TopicSettings>(&value).is_ok_and(|s| s.broker);
+            let is_marked =
+                serde_json::from_slice::<TopicSettings>(&value).is_ok_and(|s| s.broker == Some(true));
             if let (true, Ok(name)) = (is_marked, TopicName::parse_captured(&key)) {
                 self.reach().mark(&name, true);
             }
@@ -123,7 +124,7 @@ impl Tidings {
 
 /// The record that marks a topic as Broker's.
 pub(super) fn marking(name: &TopicName) -> RegistryChange {
-    let settings = TopicSettings { broker: true, ..TopicSettings::default() };
+    let settings = TopicSettings { broker: Some(true), ..TopicSettings::default() };
     let value = serde_json::to_vec(&settings).expect("plain fields");
     RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) }
 }

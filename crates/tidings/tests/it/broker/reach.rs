@@ -47,6 +47,14 @@ async fn users_reach_only_what_began_there_or_is_named() {
         assert_eq!(json_of(post(&server, "/insert", &ann.token, &body).await, 403).await["code"], refused);
     }
     insert(&server, &ann.token, "shared", B, 1, json!({"n": 1})).await;
+    // Retention set later leaves a topic reachable; it is taken away only where that is said.
+    insert(&server, &ann.token, "mine", A, 1, json!({})).await;
+    for (settings, status) in [("{\"retention\":{\"events\":10}}", 200), ("{\"broker\":false}", 403)] {
+        let set = server.request(Method::PUT, "/v1/topics/mine", &server.admin).body(settings);
+        assert!(set.send().await.unwrap().status().is_success());
+        let body = json!({"event": "mine", "collection_id": A, "timestamp": 1, "data": {}});
+        assert_eq!(post(&server, "/insert", &ann.token, &body).await.status(), status);
+    }
     let mut live = Events::open(&server, &ann.token).await;
     let frame = live.next().await;
     assert_eq!((frame.name.as_str(), frame.data().len()), ("shared", 2));

@@ -39,6 +39,12 @@ pub enum Error {
     Settings { field: &'static str, why: String },
     #[error(transparent)]
     Log(#[from] tidings_log::Error),
+    #[error(
+        "topic {0} is not one of Broker's: it was not first used there and `broker.topics` does not name it"
+    )]
+    NotBrokers(TopicName),
+    #[error("`timestamp` {0} lies outside the years 0000 to 9999")]
+    TimestampRange(i64),
     #[error("shutting down")]
     Draining,
 }
@@ -50,7 +56,8 @@ impl Error {
             Self::MayNotPublish(_) | Self::MayNotSubscribe(_) | Self::AdminOnly | Self::NotOwner => {
                 Code::Forbidden
             }
-            Self::SystemTopic(_) => Code::Forbidden,
+            Self::SystemTopic(_) | Self::NotBrokers(_) => Code::Forbidden,
+            Self::TimestampRange(_) => Code::EventInvalid,
             Self::TopicUnknown(_) => Code::TopicUnknown,
             Self::TopicsFull(_) => Code::TopicsFull,
             Self::TopicsTooMany { .. } => Code::TopicsTooMany,

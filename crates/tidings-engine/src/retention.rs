@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
 use tidings_model::{Offset, Principal, Topic, TopicName};
 
-const KIND: &str = "topic";
+pub(crate) const KIND: &str = "topic";
 
 /// Bounds on what is kept of a topic; an absent one does not bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +27,15 @@ pub struct TopicSettings {
     pub retention: Retention,
     /// Whether the newest event of each key outlives retention.
     pub state: bool,
+    /// Whether Broker's interface reaches the topic; set when it is first used there, and left as it is where
+    /// settings do not mention it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker: Option<bool>,
 }
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true }
+        Self { retention: Retention::default(), state: true, broker: None }
     }
 }
 
@@ -87,10 +91,17 @@ impl Tidings {
         settings: &TopicSettings,
     ) -> Result<(), Error> {
         admin(who)?;
-        let value = serde_json::to_vec(settings).expect("plain fields");
+        let broker = match settings.broker {
+            None => self.topic_settings(name).await?.broker,
+            said => said,
+        };
+        let settings = TopicSettings { broker, ..settings.clone() };
+        let value = serde_json::to_vec(&settings).expect("plain fields");
         let change =
             RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
+        self.reach().mark(name, broker == Some(true));
+        self.hub().tell(name);
         Ok(())
     }
 
@@ -103,6 +114,8 @@ impl Tidings {
         let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None };
         let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
         self.log().commit(batch).await?;
+        self.reach().mark(name, false);
+        self.hub().tell(name);
         Ok(())
     }
 

@@ -85,7 +85,8 @@ impl Tidings {
     /// If there is none with this id (any more), or `who` neither scheduled it nor is an admin.
     pub async fn cancel(&self, who: &Principal, id: Uuid) -> Result<Due, Error> {
         let due = self.scheduled_by_id(who, id).await?;
-        match self.log().commit(Batch { due_take: vec![id], ..Batch::default() }).await {
+        let appends = self.reach().cancelled(&due);
+        match self.log().commit(Batch { due_take: vec![id], appends, ..Batch::default() }).await {
             Ok(_) => Ok(due),
             Err(LogError::DueUnknown(id)) => Err(Error::ScheduledUnknown(id)),
             Err(error) => Err(error.into()),

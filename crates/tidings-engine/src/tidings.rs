@@ -1,5 +1,6 @@
 //! The handle an embedding program and every door holds.
 
+use crate::broker::Reach;
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, retention, schedule};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ struct Inner {
     limits: Limits,
     reads: Arc<Semaphore>,
     counters: Counters,
+    reach: Reach,
 }
 
 /// What has happened since the start.
@@ -64,7 +66,8 @@ impl Tidings {
     /// A handle over `log`, whose observer must be `hub`. No task runs until [`Tidings::start`].
     pub fn new(log: Arc<dyn Log>, hub: Arc<Hub>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters: Counters::default() }))
+        let (counters, reach) = (Counters::default(), Reach::default());
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach }))
     }
 
     /// Starts firing the schedule and applying retention every `retention_every`.
@@ -87,6 +90,16 @@ impl Tidings {
 
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// Which topics Broker's interface reaches.
+    pub fn reach(&self) -> &Reach {
+        &self.0.reach
+    }
+
+    /// Readings at the same time for those who are not live.
+    pub(crate) fn reads(&self) -> &Semaphore {
+        &self.0.reads
     }
 
     pub fn counters(&self) -> &Counters {

@@ -43,6 +43,7 @@ pub struct Running {
     secret: DataSecret,
     server: JoinHandle<()>,
     drain: Duration,
+    is_tls: bool,
 }
 
 impl Builder {
@@ -61,7 +62,9 @@ impl Builder {
     /// # Errors
     /// When settings, keys or the data directory are refused, or the address is taken; nothing runs then.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { config, clock } = self;
+        let Self { mut config, clock } = self;
+        let broker_topics = config.broker.topics()?;
+        config.http.broker = config.broker.enabled;
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
@@ -81,6 +84,7 @@ impl Builder {
             Duration::from_millis(config.retention.every_ms.max(1)),
         )
         .await?;
+        embedded.tidings().allow_reach(broker_topics);
         let users = Users::new(embedded.tidings().clone(), config.users, signer);
         let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
         let door =
@@ -92,9 +96,9 @@ impl Builder {
                 return Err(error.into());
             }
         };
-        let address = server.address();
+        let (address, is_tls) = (server.address(), server.is_tls());
         let server = tokio::spawn(server.run());
-        Ok(Running { embedded, address, users, secret, server, drain })
+        Ok(Running { embedded, address, users, secret, server, drain, is_tls })
     }
 }
 
@@ -112,6 +116,10 @@ impl Running {
     /// Where the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// The data directory's secret, which signs this server's tokens.

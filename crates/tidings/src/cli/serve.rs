@@ -4,11 +4,12 @@ use super::{Context, Place};
 use anyhow::{Context as _, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tidings::config::broker::{Flags, Way};
 use tidings::config::{Config, Setting};
 use tidings::{Builder, Running};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pub place: Place,
@@ -30,6 +31,18 @@ pub struct Args {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<String>,
+    /// How long a user's token is good for, in seconds (Broker's flag) [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    expiry: Option<String>,
+    /// `https` serves TLS with --cert-path and --key-path (Broker's flag) [default: http]
+    #[arg(long, value_name = "http|https")]
+    connection: Option<String>,
+    /// The private key of `--connection https` (Broker's flag) [default: ./broker.rsa]
+    #[arg(long, value_name = "FILE")]
+    key_path: Option<String>,
+    /// The certificate of `--connection https` (Broker's flag) [default: ./broker.pem]
+    #[arg(long, value_name = "FILE")]
+    cert_path: Option<String>,
     /// A JWK set whose keys verify tokens. Repeatable
     #[arg(long, value_name = "FILE")]
     jwks: Vec<String>,
@@ -68,6 +81,11 @@ impl Args {
         settings.into_iter().flatten().collect()
     }
 
+    fn broker(&self) -> Flags {
+        let Self { expiry, connection, key_path, cert_path, .. } = self.clone();
+        Flags { expiry, connection, key_path, cert_path }
+    }
+
     /// What the flag says, for the time before all layers are laid.
     pub fn log_level(&self) -> Option<&str> {
         self.log_level.as_deref()
@@ -75,7 +93,11 @@ impl Args {
 }
 
 pub fn run(args: Args, context: Context) -> Result<()> {
-    let config = context.layers.settings(args.settings())?.finish();
+    let broker = args.broker();
+    let is_brokers = broker.is_used();
+    let signs_up = is_brokers || !args.origin.is_empty() || !args.secret.is_empty();
+    let settings = [args.settings(), broker.settings()?].concat();
+    let config = context.layers.started_as(Way { signs_up, is_brokers }).settings(settings)?.finish();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.threads > 0 {
         runtime.worker_threads(config.threads);

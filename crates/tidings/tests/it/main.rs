@@ -1,6 +1,7 @@
 //! The black box: the real `tidings` program, met only through its doors and its command line.
 
 mod bad_input;
+mod broker;
 mod cli;
 mod crash;
 mod gate;

@@ -23,7 +23,7 @@ mod topics;
 use crate::{Door, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{HeaderMap, header};
 
 /// One method of one path.
@@ -58,7 +58,9 @@ pub const ROUTES: &[Route] = &[
     Route::new("PUT", "/v1/topics/{topic}", || put(topics::put), Watched),
     Route::new("DELETE", "/v1/topics/{topic}", || delete(topics::delete), Watched),
     Route::new("GET", "/v1/scheduled", || get(scheduled::list), Compressed),
+    Route::new("DELETE", "/v1/scheduled", || delete(scheduled::delete_all), Watched),
     Route::new("GET", "/v1/scheduled/{id}", || get(scheduled::get), Compressed),
+    Route::new("PATCH", "/v1/scheduled/{id}", || patch(scheduled::patch), Watched),
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),

@@ -112,6 +112,11 @@ impl Stream {
         self.door.metrics.delivered(sent - std::mem::replace(&mut self.counted, sent));
     }
 
+    /// When the principal's time is up, as the clock stands now; it may be set while the stream is open.
+    pub fn expiry(&self, who: &Principal) -> Instant {
+        expiry(who, self.door.tidings.clock().now())
+    }
+
     /// Whether the subscription is with the fan.
     pub fn is_live(&self) -> bool {
         self.own.is_none() && !self.conn.is_returned()

@@ -208,6 +208,9 @@ impl Session {
                     }
                 }
                 () = tokio::time::sleep_until(tick) => {
+                    if let Some(who) = &self.who {
+                        self.expires = self.stream.expiry(who);
+                    }
                     if Instant::now() >= self.expires {
                         return Err(End::Expired);
                     }
@@ -327,7 +330,7 @@ impl Session {
             Ok(who) => who,
             Err(refused) => return self.refuse(reference, refused.code(), &refused.to_string()).await,
         };
-        self.expires = stream::expiry(&who, self.stream.door.tidings.clock().now());
+        self.expires = self.stream.expiry(&who);
         self.who = Some(Arc::clone(&who));
         let lost = self.stream.subscription().renew(Arc::clone(&who));
         let expires_at = who.expires_at.map(|at| at.to_string());

@@ -30,6 +30,7 @@ pub struct Config {
     pub log: Log,
     pub auth: Auth,
     pub retention: Retention,
+    pub time: tidings_drivers::time::Config,
 }
 
 /// Settings under `[auth]`: keys that verify tokens beside the data directory's own.
@@ -141,6 +142,7 @@ impl Default for Config {
             log: Log::default(),
             auth: Auth::default(),
             retention: Retention::default(),
+            time: Default::default(),
         }
     }
 }

@@ -60,6 +60,11 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("auth.pem", Kind::List),
     ("auth.jwks", Kind::List),
     ("retention.every_ms", Kind::Number),
+    ("time.ntp", Kind::Truth),
+    ("time.servers", Kind::List),
+    ("time.every_ms", Kind::Number),
+    ("time.timeout_ms", Kind::Number),
+    ("time.step_max_ms", Kind::Number),
 ];
 
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
@@ -326,6 +331,7 @@ mod tests {
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
+        full.insert("time".into(), Value::try_from(tidings_drivers::time::Config::default()).unwrap());
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {
                 let place = format!("{section}.{word}");

@@ -8,5 +8,7 @@ mod harness;
 mod http;
 mod library;
 mod quickstart;
+mod schedule;
 mod shutdown;
 mod slow_reader;
+mod time;

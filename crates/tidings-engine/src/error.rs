@@ -1,7 +1,7 @@
 //! What the engine refuses, and why.
 
 use crate::auth::UserError;
-use tidings_model::{Code, EventError, Topic, TopicName, Uuid};
+use tidings_model::{Code, EventError, Timestamp, Topic, TopicName, Uuid};
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -11,7 +11,7 @@ pub enum Error {
     MayNotSubscribe(Topic),
     #[error("only an admin may do this")]
     AdminOnly,
-    #[error("only the owner or an admin may see or cancel this event")]
+    #[error("only the owner or an admin may see, move or cancel this event")]
     NotOwner,
     #[error("topic {0} belongs to the system")]
     SystemTopic(TopicName),
@@ -27,8 +27,8 @@ pub enum Error {
     EventTooLarge { index: usize, bytes: usize, max: usize },
     #[error("{found} events in one call, at most {max} are allowed")]
     BatchTooLarge { found: usize, max: usize },
-    #[error("event {index} is scheduled further ahead than allowed")]
-    ScheduleTooFar { index: usize },
+    #[error("event {index} is scheduled for {at}, at most {max_days} days ahead are allowed")]
+    ScheduleTooFar { index: usize, at: Timestamp, max_days: u64 },
     #[error("no scheduled event {0}")]
     ScheduledUnknown(Uuid),
     #[error(transparent)]

@@ -3,8 +3,8 @@
 //! Owns: authorising, validating and stamping new events. Order: kept within one call; a call is all or
 //! nothing. Never: opens a socket, knows a transport, retries.
 
-use crate::{Error, Tidings};
-use tidings_log::{Append, Batch, Due, RegistryChange};
+use crate::{Error, Tidings, schedule};
+use tidings_log::{Append, Batch, Due, DuePut, RegistryChange};
 use tidings_model::{
     Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, TopicName, Uuid,
 };
@@ -92,8 +92,10 @@ impl Tidings {
             self.reach().refer(&event, id, is_due_later, &mut references);
             let fate = match event.available_at {
                 Some(at) if is_due_later => {
+                    let notice = Some(schedule::scheduled(&event, id, at, who.id.as_deref()));
                     let owner = who.id.as_deref().map(str::to_owned);
-                    batch.due_put.push(Due { id, at, topic: event.topic.name.clone(), owner, record });
+                    let due = Due { id, at, topic: event.topic.name.clone(), owner, record };
+                    batch.due_put.push(DuePut { due, notice });
                     Fate::Scheduled { available_at: at }
                 }
                 _ => {
@@ -160,10 +162,7 @@ impl Tidings {
             return Err(Error::EventTooLarge { index, bytes, max });
         }
         if let Some(at) = event.available_at {
-            let ahead = at.as_millis().saturating_sub(self.clock().now().as_millis());
-            if ahead > i64::try_from(self.limits().schedule_ahead_ms).unwrap_or(i64::MAX) {
-                return Err(Error::ScheduleTooFar { index });
-            }
+            self.check_ahead(at, index)?;
         }
         Ok(())
     }
@@ -173,6 +172,16 @@ impl Tidings {
         let max = self.limits().topics;
         if self.log().topic_count() >= max && self.log().bounds(name).is_none() {
             return Err(Error::TopicsFull(max));
+        }
+        Ok(())
+    }
+
+    /// Whether an event may be scheduled for that time.
+    pub(crate) fn check_ahead(&self, at: Timestamp, index: usize) -> Result<(), Error> {
+        let max_ms = self.limits().schedule_ahead_ms;
+        let ahead = at.as_millis().saturating_sub(self.clock().now().as_millis());
+        if ahead > i64::try_from(max_ms).unwrap_or(i64::MAX) {
+            return Err(Error::ScheduleTooFar { index, at, max_days: max_ms / 86_400_000 });
         }
         Ok(())
     }

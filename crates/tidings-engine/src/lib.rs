@@ -21,6 +21,7 @@ pub use feed::{Entry, Feed, Format, Listener};
 pub use hub::{Hub, TopicWatcher};
 pub use ingest::{Fate, Published, Receipt};
 pub use retention::{Retention, TopicSettings};
+pub use schedule::{Cancelled, Scheduled};
 pub use services::Services;
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
 pub use tidings::{Counters, Page, Tidings};

@@ -33,6 +33,22 @@ pub struct TopicSettings {
     pub broker: Option<bool>,
 }
 
+/// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
+const SCHEDULE_AGE_MS: u64 = 7 * 86_400_000;
+const SCHEDULE_EVENTS: u64 = 1_000_000;
+
+impl TopicSettings {
+    /// What holds for a topic while nothing was set.
+    fn initial(name: &TopicName) -> Self {
+        let mut settings = Self::default();
+        if name.is_schedule() {
+            settings.retention.age_ms = Some(SCHEDULE_AGE_MS);
+            settings.retention.events = Some(SCHEDULE_EVENTS);
+        }
+        settings
+    }
+}
+
 impl Default for TopicSettings {
     fn default() -> Self {
         Self { retention: Retention::default(), state: true, broker: None }
@@ -59,7 +75,7 @@ impl Tidings {
     /// The settings of a topic; defaults where none were made.
     pub async fn topic_settings(&self, name: &TopicName) -> Result<TopicSettings, Error> {
         match self.log().registered(KIND, name.as_str()).await? {
-            None => Ok(TopicSettings::default()),
+            None => Ok(TopicSettings::initial(name)),
             Some(bytes) => parse(&bytes),
         }
     }
@@ -77,7 +93,7 @@ impl Tidings {
             return Err(Error::MayNotSubscribe(Topic::whole(name.clone())));
         }
         let (bounds, settings) = (self.log().bounds(name), self.topic_settings(name).await?);
-        if bounds.is_none() && settings == TopicSettings::default() {
+        if bounds.is_none() && settings == TopicSettings::initial(name) {
             return Err(Error::TopicUnknown(name.clone()));
         }
         Ok((bounds, settings))
@@ -108,6 +124,9 @@ impl Tidings {
     /// Ends a topic: its events, State and settings go. A later publish starts a new epoch.
     pub async fn drop_topic(&self, who: &Principal, name: &TopicName) -> Result<(), Error> {
         admin(who)?;
+        if name.is_system() {
+            return Err(Error::SystemTopic(name.clone()));
+        }
         if self.log().bounds(name).is_none() {
             return Err(Error::TopicUnknown(name.clone()));
         }
@@ -121,25 +140,36 @@ impl Tidings {
 
     /// Applies every topic's retention once.
     pub async fn retain(&self) -> Result<(), Error> {
-        let now = self.clock().now();
+        let schedule = TopicName::schedule();
+        let mut all = vec![(schedule.clone(), self.topic_settings(&schedule).await?)];
         for (key, value) in self.log().registry(KIND).await? {
-            let Ok(name) = TopicName::parse_captured(&key) else { continue };
-            let (settings, Some(bounds)) = (parse(&value)?, self.log().bounds(&name)) else { continue };
-            let mut last_gone = Offset(bounds.oldest.0 - 1);
-            if let Some(events) = settings.retention.events {
-                last_gone = last_gone.max(Offset(bounds.tail.0.saturating_sub(events)));
+            match TopicName::parse_captured(&key) {
+                Ok(name) if name != schedule => all.push((name, parse(&value)?)),
+                _ => {}
             }
-            if let Some(age_ms) = settings.retention.age_ms {
-                let since = now.plus_millis(-i64::try_from(age_ms).unwrap_or(i64::MAX));
-                last_gone = last_gone.max(self.log().at_time(&name, since).await?);
-            }
-            if let Some(bytes) = settings.retention.bytes {
-                last_gone = last_gone.max(self.log().at_size(&name, bytes).await?);
-            }
-            if last_gone.next() > bounds.oldest {
-                let trim = Trim { topic: name, oldest: last_gone.next(), keep_state: settings.state };
-                self.log().commit(Batch { trims: vec![trim], ..Batch::default() }).await?;
-            }
+        }
+        for (name, settings) in all {
+            self.retain_topic(name, &settings).await?;
+        }
+        Ok(())
+    }
+
+    async fn retain_topic(&self, name: TopicName, settings: &TopicSettings) -> Result<(), Error> {
+        let Some(bounds) = self.log().bounds(&name) else { return Ok(()) };
+        let mut last_gone = Offset(bounds.oldest.0 - 1);
+        if let Some(events) = settings.retention.events {
+            last_gone = last_gone.max(Offset(bounds.tail.0.saturating_sub(events)));
+        }
+        if let Some(age_ms) = settings.retention.age_ms {
+            let since = self.clock().now().plus_millis(-i64::try_from(age_ms).unwrap_or(i64::MAX));
+            last_gone = last_gone.max(self.log().at_time(&name, since).await?);
+        }
+        if let Some(bytes) = settings.retention.bytes {
+            last_gone = last_gone.max(self.log().at_size(&name, bytes).await?);
+        }
+        if last_gone.next() > bounds.oldest {
+            let trim = Trim { topic: name, oldest: last_gone.next(), keep_state: settings.state };
+            self.log().commit(Batch { trims: vec![trim], ..Batch::default() }).await?;
         }
         Ok(())
     }

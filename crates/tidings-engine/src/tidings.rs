@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidings_log::{Bounds, Clock, Error as LogError, Log, ReadMax};
 use tidings_model::{Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Tidings: publish, schedule, read, subscribe. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -70,6 +70,11 @@ impl Tidings {
         Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach }))
     }
 
+    /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
+    pub(crate) async fn reading(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.0.reads.acquire().await.map_err(|_| Error::Draining)
+    }
+
     /// Starts firing the schedule and applying retention every `retention_every`.
     pub fn start(&self, services: &Services, retention_every: Duration) {
         schedule::start(self, services);
@@ -123,7 +128,7 @@ impl Tidings {
         let mut is_gap = after < oldest_before;
         let mut after = after.max(oldest_before).min(bounds.tail);
         let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
-        let _permit = self.0.reads.acquire().await.map_err(|_| Error::Draining)?;
+        let _permit = self.reading().await?;
         let read = loop {
             let answer = match &topic.key {
                 None => self.log().read(&topic.name, after, max).await,
@@ -186,7 +191,7 @@ impl Tidings {
     ) -> Result<Page, Error> {
         let bounds = self.readable(who, topic)?;
         let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
-        let _permit = self.0.reads.acquire().await.map_err(|_| Error::Draining)?;
+        let _permit = self.reading().await?;
         let state = self.log().state(&topic.name, topic.key.as_ref()).await?;
         let rest = &state.offsets[state.offsets.partition_point(|o| *o <= after)..];
         let events = self.log().read_at(&topic.name, rest, max).await?;

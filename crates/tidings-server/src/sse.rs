@@ -95,14 +95,14 @@ async fn run(door: Door, socket: Socket, framing: Framing, is_single: bool, subs
     let _open = door.metrics.open_sse();
     let timeout = Duration::from_millis(door.tidings.limits().write_timeout_ms);
     let conn = Arc::new(Conn::new(socket, Style::Sse { framing, is_single }, timeout));
-    let expires = stream::expiry(subscription.principal(), door.tidings.clock().now());
     let mut stream = Stream::new(door, conn, subscription);
-    let end = live(&mut stream, framing, expires).await;
+    let end = live(&mut stream, framing).await;
     // A reader that takes nothing is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(2), last_word(&mut stream, framing, &end)).await;
 }
 
-async fn live(stream: &mut Stream, framing: Framing, expires: Instant) -> End {
+async fn live(stream: &mut Stream, framing: Framing) -> End {
+    let mut expires = stream.expiry();
     let stop = stream.door.services.stop().clone();
     let config = &stream.door.config;
     let ping = Duration::from_millis(config.ping_ms);
@@ -130,6 +130,7 @@ async fn live(stream: &mut Stream, framing: Framing, expires: Instant) -> End {
                 }
             }
             () = tokio::time::sleep_until(tick) => {
+                expires = stream.expiry();
                 if Instant::now() >= expires {
                     return End::Expired;
                 }

@@ -34,6 +34,7 @@ pub struct Config {
     pub retention: Retention,
     pub broker: Broker,
     pub users: UserSettings,
+    pub time: tidings_drivers::time::Config,
 }
 
 /// Settings under `[auth]`: keys that verify tokens beside the data directory's own.
@@ -151,6 +152,7 @@ impl Default for Config {
             retention: Retention::default(),
             broker: Broker::default(),
             users: UserSettings::default(),
+            time: Default::default(),
         }
     }
 }

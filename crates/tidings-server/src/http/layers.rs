@@ -108,7 +108,7 @@ fn preflight(config: &Config, origin: Option<&HeaderValue>, methods: &str) -> Re
 }
 
 /// What a page may send; binary CloudEvents carry more, but with names of their own that cannot be listed.
-const HEADERS_TAKEN: &str = "authorization, content-type, accept, last-event-id, ce-id, ce-source, ce-type, ce-specversion, ce-subject, ce-time";
+const HEADERS_TAKEN: &str = "authorization, content-type, accept, last-event-id, ce-id, ce-source, ce-type, ce-specversion, ce-subject, ce-time, ce-availableat";
 /// What a page may read.
 const HEADERS_SHOWN: &str = "retry-after, www-authenticate, allow";
 

@@ -52,6 +52,12 @@ pub struct Args {
     /// A shared secret that verifies tokens (HS256); the first signs users' tokens. Better set TIDINGS_SECRET. Repeatable
     #[arg(long, value_name = "TEXT")]
     secret: Vec<String>,
+    /// A time server (NTP) to follow instead of the usual ones. Repeatable
+    #[arg(long, value_name = "HOST[:PORT]")]
+    ntp_server: Vec<String>,
+    /// Take the time from this machine alone, ask no time server
+    #[arg(long, conflicts_with = "ntp_server")]
+    no_ntp: bool,
     /// How much to log: error, warn, info, debug, trace, or a filter of these [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -75,6 +81,10 @@ impl Args {
             many("--jwks", "auth.jwks", &self.jwks),
             many("--pem", "auth.pem", &self.pem),
             many("--secret", "auth.secrets", &self.secret),
+            many("--ntp-server", "time.servers", &self.ntp_server),
+            // Naming a server means following it, whatever the file says.
+            one("--ntp-server", "time.ntp", (!self.ntp_server.is_empty()).then(|| "true".to_owned())),
+            one("--no-ntp", "time.ntp", self.no_ntp.then(|| "false".to_owned())),
             one("--log-level", "log_level", self.log_level.clone()),
             one("--threads", "threads", self.threads.map(|n| n.to_string())),
         ];

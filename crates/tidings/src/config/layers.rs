@@ -82,6 +82,11 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("users.name_per_minute", Kind::Number),
     ("users.hashes_waiting", Kind::Number),
     ("users.max", Kind::Number),
+    ("time.ntp", Kind::Truth),
+    ("time.servers", Kind::List),
+    ("time.every_ms", Kind::Number),
+    ("time.timeout_ms", Kind::Number),
+    ("time.step_max_ms", Kind::Number),
 ];
 
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
@@ -413,6 +418,7 @@ mod tests {
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
+        full.insert("time".into(), Value::try_from(tidings_drivers::time::Config::default()).unwrap());
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {
                 let place = format!("{section}.{word}");

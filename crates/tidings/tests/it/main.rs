@@ -9,6 +9,8 @@ mod harness;
 mod http;
 mod library;
 mod quickstart;
+mod schedule;
 mod shutdown;
 mod slow_reader;
+mod time;
 mod users;

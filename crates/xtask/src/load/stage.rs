@@ -71,7 +71,12 @@ impl Stage {
         let port = free_port()?;
         let log = self.fresh_path("server.log");
         let mut command = Command::new(&self.tidings);
-        command.arg("serve").arg("--data").arg(data).args(["--port", &port.to_string()]).args(flags);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--port", &port.to_string(), "--no-ntp"])
+            .args(flags);
         let output = std::fs::File::create(&log)?;
         command.stdout(output.try_clone()?).stderr(output);
         let process = Process::start(command, port, "/livez").with_context(|| {

@@ -72,6 +72,10 @@ pub async fn open(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Proxies that buffer would hold events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    if handover.is_some() {
+        // The socket ends with the stream; a client must not send its next request into it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

@@ -88,6 +88,10 @@ pub fn carry<F: Future<Output = ()> + Send + 'static>(
     }
     // Proxies that buffer would hold events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    if handover.is_some() {
+        // The socket ends with the stream; a client must not send its next request into it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

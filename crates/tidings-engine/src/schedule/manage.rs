@@ -28,8 +28,8 @@ pub struct Scheduled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled {
     pub count: usize,
-    /// One call has its bound: there may be more.
-    pub is_more: bool,
+    /// One call has its bound: there may be more behind this place.
+    pub next: Option<DuePlace>,
 }
 
 impl Tidings {
@@ -97,10 +97,18 @@ impl Tidings {
     }
 
     /// Takes everything out that is scheduled for `topic` and that `who` may manage: a whole topic, or one key.
-    /// One call cancels a bounded number.
-    pub async fn cancel_all(&self, who: &Principal, topic: &Topic) -> Result<Cancelled, Error> {
-        let mut count = 0;
-        let Some(mut query) = query(who, Some(topic)) else { return Ok(Cancelled { count, is_more: false }) };
+    /// One call cancels a bounded number, and looks at a bounded number of others on the way.
+    pub async fn cancel_all(
+        &self,
+        who: &Principal,
+        topic: &Topic,
+        after: Option<DuePlace>,
+    ) -> Result<Cancelled, Error> {
+        let mut done = Cancelled { count: 0, next: None };
+        let Some(query) = query(who, Some(topic)) else { return Ok(done) };
+        // A place before all, so that a call that comes to nothing but races still says where to go on.
+        let first = DuePlace { at: Timestamp::default().plus_millis(i64::MIN), order: i64::MIN };
+        let mut query = DueQuery { after: after.or(Some(first)), ..query };
         let max = ReadMax { events: CANCEL_BATCH, bytes: PAGE_BYTES };
         for _ in 0..CANCEL_READS_MAX {
             let page = {
@@ -108,20 +116,18 @@ impl Tidings {
                 self.log().due(query.clone(), max).await?
             };
             match self.change(self.without(&page.dues)).await {
-                Ok(()) => count += page.dues.len(),
+                Ok(()) => done.count += page.dues.len(),
                 // One of them has fired or was cancelled meanwhile: the others are read again.
                 Err(Error::ScheduledUnknown(_)) => continue,
                 Err(error) => return Err(error),
             }
-            match page.next {
-                None => return Ok(Cancelled { count, is_more: false }),
-                Some(next) => query.after = Some(next),
-            }
-            if count >= CANCEL_MAX {
+            query.after = page.next;
+            if page.next.is_none() || done.count >= CANCEL_MAX {
                 break;
             }
         }
-        Ok(Cancelled { count, is_more: true })
+        done.next = query.after;
+        Ok(done)
     }
 
     /// What takes `dues` out, says so, and keeps what Broker's lists go on showing.

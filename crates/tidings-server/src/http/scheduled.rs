@@ -36,10 +36,15 @@ pub async fn list(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<R
     }
     write!(out, "],\"cursor\":\"{}\"", found.cursor).expect("memory");
     if let Some(next) = found.next {
-        write!(out, ",\"next\":\"{}.{}\"", next.at.as_millis(), next.order).expect("memory");
+        write!(out, ",\"next\":\"{}\"", after_text(next)).expect("memory");
     }
     out.push(b'}');
     Ok(reply::json(StatusCode::OK, out))
+}
+
+/// A place as the `after` of the next request.
+fn after_text(place: DuePlace) -> String {
+    format!("{}.{}", place.at.as_millis(), place.order)
 }
 
 /// The place that a page's `next` names.
@@ -53,11 +58,15 @@ fn place(text: &str) -> Result<DuePlace, Refusal> {
 
 /// `DELETE /v1/scheduled?topic=`: everything scheduled for an address that the caller may manage.
 pub async fn delete_all(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {
-    let query = Query::parse(&uri, &["topic"])?;
+    let query = Query::parse(&uri, &["topic", "after"])?;
+    let after = query.one("after")?.map(place).transpose()?;
     let missing = || Refusal::parameter("name the `topic` or `topic:key` whose events are to be cancelled");
     let topic = Topic::parse(query.one("topic")?.ok_or_else(missing)?)?;
-    let done = door.tidings.cancel_all(&who, &topic).await?;
-    let answer = json!({ "cancelled": done.count, "more": done.is_more });
+    let done = door.tidings.cancel_all(&who, &topic, after).await?;
+    let mut answer = json!({ "cancelled": done.count });
+    if let Some(next) = done.next {
+        answer["next"] = after_text(next).into();
+    }
     Ok(reply::json(StatusCode::OK, answer.to_string()))
 }
 

@@ -57,7 +57,10 @@ fn claims(input: &[u8]) -> Result<String, String> {
     }
     let system = Topic::parse("$schedule").map_err(|e| e.to_string())?;
     same("publishing to a system topic", ours.may_publish(&system), false)?;
-    same("reading a system topic", theirs.may_subscribe(&system), false)?;
+    // Whoever has a name sees the own events of the schedule; other topics of ours are for admins.
+    same("reading the schedule", theirs.may_subscribe(&system), theirs.id.is_some())?;
+    let other = Topic::parse("$broker").map_err(|e| e.to_string())?;
+    same("reading a system topic", theirs.may_subscribe(&other), false)?;
     let users = Topic::parse("users:1").map_err(|e| e.to_string())?;
     if theirs.publish.is_empty() {
         same("publishing without a grant", theirs.may_publish(&users), false)?;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod cli;
 mod crash;
+mod filter;
 mod gate;
 mod harness;
 mod http;

@@ -1,39 +1,65 @@
 //! Numbers as JSON writes them, compared by their digits without rounding.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::ops::Range;
 
-/// Compares two JSON numbers by value. Exponents beyond 18 digits count as one very large exponent.
-pub(super) fn compare(left: &str, right: &str) -> Ordering {
-    let (left, right) = (Decimal::read(left), Decimal::read(right));
-    match (left.sign(), right.sign()) {
-        (-1, -1) => right.magnitude(&left),
-        (1, 1) => left.magnitude(&right),
-        (left, right) => left.cmp(&right),
-    }
-}
-
-/// 0.`whole``fraction` times ten to the power of `point`; the first and the last digit are not 0.
-struct Decimal<'a> {
+/// A number, read once: comparing two costs no more than the digits they have in common.
+///
+/// Its value is 0.`whole``fraction` times ten to the power of `point`; the first and the last digit are not 0.
+/// Exponents beyond 18 digits count as one very large exponent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Decimal<'a> {
+    /// As it was written.
+    text: Cow<'a, str>,
     is_negative: bool,
-    whole: &'a str,
-    fraction: &'a str,
+    whole: Range<usize>,
+    fraction: Range<usize>,
     point: i64,
 }
 
 impl<'a> Decimal<'a> {
     const EXPONENT_MAX: i64 = 1_000_000_000_000_000_000;
 
-    fn read(text: &'a str) -> Self {
-        let (is_negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    pub fn read(text: impl Into<Cow<'a, str>>) -> Self {
+        let text: Cow<'a, str> = text.into();
+        let is_negative = text.starts_with('-');
+        let begin = usize::from(is_negative);
+        let end = text.find(['e', 'E']).unwrap_or(text.len());
+        let exponent = text.get(end + 1..).map_or(0, exponent_of);
+        let mantissa = &text[begin..end];
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let whole = whole.trim_start_matches('0');
-        let fraction = fraction.trim_end_matches('0');
-        let significant = if whole.is_empty() { fraction.trim_start_matches('0') } else { fraction };
-        let zeros = fraction.len() - significant.len();
-        let point = exponent_of(exponent) + whole.len() as i64 - zeros as i64;
-        let whole = if significant.is_empty() { whole.trim_end_matches('0') } else { whole };
-        Self { is_negative, whole, fraction: significant, point }
+        let fraction_end = end - (fraction.len() - fraction.trim_end_matches('0').len());
+        let mut whole = begin..begin + whole.len();
+        let mut fraction = end - fraction.len()..fraction_end.max(end - fraction.len());
+        let leading = |part: &Range<usize>| {
+            let digits = &text[part.clone()];
+            digits.len() - digits.trim_start_matches('0').len()
+        };
+        whole.start += leading(&whole);
+        let mut point = exponent + whole.len() as i64;
+        if whole.is_empty() {
+            let zeros = leading(&fraction);
+            fraction.start += zeros;
+            point -= zeros as i64;
+        }
+        if fraction.is_empty() {
+            whole.end = whole.start + text[whole.clone()].trim_end_matches('0').len();
+        }
+        Self { text, is_negative, whole, fraction, point }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// By value.
+    pub fn compare(&self, other: &Decimal<'_>) -> Ordering {
+        match (self.sign(), other.sign()) {
+            (-1, -1) => other.magnitude(self),
+            (1, 1) => self.magnitude(other),
+            (own, other) => own.cmp(&other),
+        }
     }
 
     fn sign(&self) -> i8 {
@@ -44,12 +70,13 @@ impl<'a> Decimal<'a> {
         }
     }
 
-    fn magnitude(&self, other: &Self) -> Ordering {
+    fn magnitude(&self, other: &Decimal<'_>) -> Ordering {
         self.point.cmp(&other.point).then_with(|| self.digits().cmp(other.digits()))
     }
 
     fn digits(&self) -> impl Iterator<Item = u8> {
-        self.whole.bytes().chain(self.fraction.bytes())
+        let [whole, fraction] = [&self.whole, &self.fraction].map(|part| &self.text[part.clone()]);
+        whole.bytes().chain(fraction.bytes())
     }
 }
 
@@ -66,6 +93,10 @@ fn exponent_of(text: &str) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn compare(left: &str, right: &str) -> Ordering {
+        Decimal::read(left).compare(&Decimal::read(right))
+    }
 
     /// `mantissa` divided by ten to the power of `scale`, in one of the ways JSON can say it.
     fn spelled(mantissa: i64, scale: u32, shift: i32, zeros: usize) -> String {

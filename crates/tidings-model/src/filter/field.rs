@@ -1,5 +1,6 @@
 //! What of an event an expression can ask about.
 
+use super::decimal::Decimal;
 use super::json::Paths;
 use super::value::Seen;
 use crate::Event;
@@ -168,7 +169,7 @@ impl<'a> Look<'a> {
             Column::Name => Seen::of_text(event.name()),
             Column::Source => Seen::of_text(record.source()),
             Column::User => Seen::of_text(record.user()),
-            Column::Offset => Seen::Number(event.offset().to_string().into()),
+            Column::Offset => Seen::Number(Decimal::read(event.offset().to_string())),
             Column::OccurredAt => Seen::of_time(record.occurred_at()),
             Column::AvailableAt => Seen::of_time(record.available_at()),
             Column::PublishedAt => Seen::of_time(Some(record.published_at())),

@@ -39,6 +39,8 @@ impl Filter {
     pub const DEPTH_MAX: usize = 32;
     /// Comparisons of an expression.
     pub const TERMS_MAX: usize = 64;
+    /// Comparisons with `contains` in `data` and `context`: each may go through all of it.
+    pub const SEARCHES_MAX: usize = 8;
     /// Values in all lists of an expression.
     pub const VALUES_MAX: usize = 1024;
     /// Parts of a path into JSON.

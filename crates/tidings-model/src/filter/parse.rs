@@ -3,6 +3,7 @@
 //! Owns: the grammar and its bounds. What is open (brackets, `not`, `and`, `or`) waits on a stack of its own
 //! until what follows binds less. Never: calls itself.
 
+use super::decimal::Decimal;
 use super::expression::{Expression, Step, Term, Test};
 use super::field::{Column, Document, Field, KNOWN, Kind, Members, Named};
 use super::json::{Path, Paths};
@@ -15,7 +16,8 @@ pub(super) fn expression(text: &str) -> Result<Expression, FilterError> {
         return Err(FilterError::TooLong(Filter::EXPRESSION_BYTES_MAX));
     }
     let reader = Reader::new(text);
-    let mut parser = Parser { reader, steps: Vec::new(), open: Vec::new(), depth: 0, terms: 0, values: 0 };
+    let mut parser =
+        Parser { reader, steps: Vec::new(), open: Vec::new(), depth: 0, terms: 0, values: 0, searches: 0 };
     loop {
         let term = parser.operand()?;
         parser.steps.push(Draft::Test(term));
@@ -33,6 +35,7 @@ struct Parser<'a> {
     depth: usize,
     terms: usize,
     values: usize,
+    searches: usize,
 }
 
 /// A step before the paths of all comparisons are known.
@@ -240,6 +243,11 @@ impl Parser<'_> {
             if !matches!(kind, Kind::Text | Kind::Any) {
                 return Err(self.reader.expected_at(at, "`==`, `!=`, `<`, `<=`, `>`, `>=` or `in`"));
             }
+            self.searches += usize::from(!is_prefix && kind == Kind::Any);
+            if self.searches > Filter::SEARCHES_MAX {
+                let what = "comparisons with `contains` in `data` and `context`";
+                return Err(self.reader.bound(at, Filter::SEARCHES_MAX, what));
+            }
             self.reader.space();
             let value_at = self.reader.at;
             let value = self.value(false)?;
@@ -295,7 +303,7 @@ impl Parser<'_> {
             };
         }
         if self.reader.peek().is_some_and(|c| c == '-' || c.is_ascii_digit()) {
-            return Ok(Value::Number(self.reader.number()?.into()));
+            return Ok(Value::Number(Decimal::read(self.reader.number()?.to_owned())));
         }
         for (keyword, value) in
             [("null", Value::Null), ("true", Value::Truth(true)), ("false", Value::Truth(false))]

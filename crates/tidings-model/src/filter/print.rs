@@ -84,7 +84,7 @@ impl Display for Value {
         match self {
             Self::Null => f.write_str("null"),
             Self::Truth(truth) => write!(f, "{truth}"),
-            Self::Number(number) => f.write_str(number),
+            Self::Number(number) => f.write_str(number.as_str()),
             Self::Text(text) => write!(f, "{}", Quoted(text)),
             Self::Day(day) => write!(f, "'{}'::DATE", &day.to_string()[..10]),
             Self::Moment(moment) => write!(f, "'{moment}'::DATETIME"),

@@ -2,7 +2,8 @@
 //!
 //! Owns: which values are equal, and which of two comes first.
 
-use super::{decimal, json};
+use super::decimal::Decimal;
+use super::json;
 use crate::Timestamp;
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -14,8 +15,7 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) enum Value {
     Null,
     Truth(bool),
-    /// As JSON writes it.
-    Number(Box<str>),
+    Number(Decimal<'static>),
     Text(Box<str>),
     /// A day in UTC, by its first moment.
     Day(Timestamp),
@@ -28,7 +28,7 @@ pub(super) enum Seen<'a> {
     /// Or absent.
     Null,
     Truth(bool),
-    Number(Cow<'a, str>),
+    Number(Decimal<'a>),
     Text(Cow<'a, str>),
     Time(Timestamp),
     /// As it stands in the JSON.
@@ -50,6 +50,17 @@ impl Value {
         moment.ok().map(Self::Day)
     }
 
+    /// Whether a JSON value may be equal to this one, by its first byte.
+    fn is_kin(&self, json: &str) -> bool {
+        match json.as_bytes().first() {
+            Some(b'n') => matches!(self, Self::Null),
+            Some(b't' | b'f') => matches!(self, Self::Truth(_)),
+            Some(b'"') => matches!(self, Self::Text(_) | Self::Day(_) | Self::Moment(_)),
+            Some(b'[' | b'{') => false,
+            _ => matches!(self, Self::Number(_)),
+        }
+    }
+
     /// Whether other values of its kind come before and after it.
     pub fn has_order(&self) -> bool {
         !matches!(self, Self::Null | Self::Truth(_))
@@ -64,7 +75,7 @@ impl<'a> Seen<'a> {
             Some(b'n') => Self::Null,
             Some(b't') => Self::Truth(true),
             Some(b'f') => Self::Truth(false),
-            Some(b'-' | b'0'..=b'9') => Self::Number(json.into()),
+            Some(b'-' | b'0'..=b'9') => Self::Number(Decimal::read(json)),
             Some(b'"') => json::unescape(json).map_or(Self::Opaque, Self::Text),
             Some(b'[') => Self::Array(json),
             _ => Self::Opaque,
@@ -84,7 +95,7 @@ impl<'a> Seen<'a> {
         Some(match (self, value) {
             (Self::Null, Value::Null) => Ordering::Equal,
             (Self::Truth(own), Value::Truth(other)) => own.cmp(other),
-            (Self::Number(own), Value::Number(other)) => decimal::compare(own, other),
+            (Self::Number(own), Value::Number(other)) => own.compare(other),
             (Self::Text(own), Value::Text(other)) => (**own).cmp(&**other),
             (Self::Time(own), Value::Day(other)) => day(*own).cmp(&day(*other)),
             (Self::Time(own), Value::Moment(other)) => own.cmp(other),
@@ -104,9 +115,8 @@ impl<'a> Seen<'a> {
     pub fn contains(&self, value: &Value) -> bool {
         match (self, value) {
             (Self::Text(own), Value::Text(part)) => own.contains(&**part),
-            (Self::Array(own), value) => {
-                json::elements(own).any(|element| Seen::of(Some(element)).equals(value))
-            }
+            (Self::Array(own), value) => json::elements(own)
+                .any(|element| value.is_kin(element) && Seen::of(Some(element)).equals(value)),
             _ => false,
         }
     }

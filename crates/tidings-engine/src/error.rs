@@ -1,7 +1,7 @@
 //! What the engine refuses, and why.
 
 use crate::auth::UserError;
-use tidings_model::{Code, EventError, Topic, TopicName, Uuid};
+use tidings_model::{Code, EventError, Timestamp, Topic, TopicName, Uuid};
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -11,7 +11,7 @@ pub enum Error {
     MayNotSubscribe(Topic),
     #[error("only an admin may do this")]
     AdminOnly,
-    #[error("only the owner or an admin may see or cancel this event")]
+    #[error("only the owner or an admin may see, move or cancel this event")]
     NotOwner,
     #[error("topic {0} belongs to the system")]
     SystemTopic(TopicName),
@@ -27,8 +27,8 @@ pub enum Error {
     EventTooLarge { index: usize, bytes: usize, max: usize },
     #[error("{found} events in one call, at most {max} are allowed")]
     BatchTooLarge { found: usize, max: usize },
-    #[error("event {index} is scheduled further ahead than allowed")]
-    ScheduleTooFar { index: usize },
+    #[error("event {index} is scheduled for {at}, at most {max_days} days ahead are allowed")]
+    ScheduleTooFar { index: usize, at: Timestamp, max_days: u64 },
     #[error("no scheduled event {0}")]
     ScheduledUnknown(Uuid),
     #[error(transparent)]
@@ -39,6 +39,12 @@ pub enum Error {
     Settings { field: &'static str, why: String },
     #[error(transparent)]
     Log(#[from] tidings_log::Error),
+    #[error(
+        "topic {0} is not one of Broker's: it was not first used there and `broker.topics` does not name it"
+    )]
+    NotBrokers(TopicName),
+    #[error("`timestamp` {0} lies outside the years 0000 to 9999")]
+    TimestampRange(i64),
     #[error("shutting down")]
     Draining,
 }
@@ -50,7 +56,8 @@ impl Error {
             Self::MayNotPublish(_) | Self::MayNotSubscribe(_) | Self::AdminOnly | Self::NotOwner => {
                 Code::Forbidden
             }
-            Self::SystemTopic(_) => Code::Forbidden,
+            Self::SystemTopic(_) | Self::NotBrokers(_) => Code::Forbidden,
+            Self::TimestampRange(_) => Code::EventInvalid,
             Self::TopicUnknown(_) => Code::TopicUnknown,
             Self::TopicsFull(_) => Code::TopicsFull,
             Self::TopicsTooMany { .. } => Code::TopicsTooMany,

@@ -8,7 +8,7 @@
 use crate::feed::{Entry, Feed, Shared};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tidings_log::Observer;
 use tidings_model::{Event, Key, Limits, Offset, Topic, TopicName};
 use tokio::sync::Notify;
@@ -20,6 +20,12 @@ pub struct Hub {
     ring_bytes: usize,
     /// Rung when the schedule changed.
     pub(crate) due: Notify,
+    watcher: OnceLock<Arc<dyn TopicWatcher>>,
+}
+
+/// Wants to know that any topic has changed. Called on the log's writer path: it only leaves a note.
+pub trait TopicWatcher: Send + Sync {
+    fn changed(&self, topic: &TopicName);
 }
 
 /// The live side of one topic.
@@ -49,6 +55,18 @@ impl Hub {
             ring_events: limits.ring_events,
             ring_bytes: limits.ring_bytes,
             due: Notify::new(),
+            watcher: OnceLock::new(),
+        }
+    }
+
+    /// Tells `watcher` of every topic that changes from now on; there is one at most.
+    pub fn watch(&self, watcher: Arc<dyn TopicWatcher>) {
+        let _ = self.watcher.set(watcher);
+    }
+
+    pub(crate) fn tell(&self, topic: &TopicName) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.changed(topic);
         }
     }
 
@@ -106,6 +124,7 @@ impl Hub {
 
 impl Observer for Hub {
     fn advanced(&self, topic: &TopicName, tail: Offset, events: &mut dyn Iterator<Item = Event>) {
+        self.tell(topic);
         let Some(channel) = self.channel(topic) else { return };
         let mut touched: Vec<Arc<Feed>> = Vec::new();
         {
@@ -137,6 +156,7 @@ impl Observer for Hub {
     }
 
     fn dropped(&self, topic: &TopicName) {
+        self.tell(topic);
         let Some(channel) = self.channel(topic) else { return };
         let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");
         feeds.last = Some(Offset::ZERO);

@@ -3,10 +3,10 @@
 //! Owns: authorising, validating and stamping new events. Order: kept within one call; a call is all or
 //! nothing. Never: opens a socket, knows a transport, retries.
 
-use crate::{Error, Tidings};
-use tidings_log::{Append, Batch, Due};
+use crate::{Error, Tidings, schedule};
+use tidings_log::{Append, Batch, Due, DuePut, RegistryChange};
 use tidings_model::{
-    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, Uuid,
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, TopicName, Uuid,
 };
 
 /// What became of one event, in the order of the call.
@@ -66,17 +66,36 @@ impl Tidings {
         if events.len() > limits.batch_events {
             return Err(Error::BatchTooLarge { found: events.len(), max: limits.batch_events });
         }
+        let mut previous = None;
+        for (index, event) in events.iter().enumerate() {
+            self.check(who, event, index, previous)?;
+            previous = Some(&event.topic);
+        }
+        self.store(who, events, Vec::new()).await
+    }
+
+    /// Commits events that have passed their checks, together with `registry`.
+    pub(crate) async fn store(
+        &self,
+        who: &Principal,
+        events: Vec<NewEvent>,
+        registry: Vec<RegistryChange>,
+    ) -> Result<Receipt, Error> {
         let now = self.clock().now();
-        let mut batch = Batch::default();
+        let mut batch = Batch { registry, ..Batch::default() };
         let mut receipts = Vec::with_capacity(events.len());
-        for (index, event) in events.into_iter().enumerate() {
-            self.check(who, &event, index, receipts.last().map(|p: &Published| &p.topic))?;
+        let mut references = Vec::new();
+        for event in events {
             let id = event.id.unwrap_or_else(Uuid::now_v7);
             let record = RecordWriter::encode(&event, id);
+            let is_due_later = event.available_at.is_some_and(|at| at > now);
+            self.reach().refer(&event, id, is_due_later, &mut references);
             let fate = match event.available_at {
-                Some(at) if at > now => {
+                Some(at) if is_due_later => {
+                    let notice = Some(schedule::scheduled(&event, id, at, who.id.as_deref()));
                     let owner = who.id.as_deref().map(str::to_owned);
-                    batch.due_put.push(Due { id, at, topic: event.topic.name.clone(), owner, record });
+                    let due = Due { id, at, topic: event.topic.name.clone(), owner, record };
+                    batch.due_put.push(DuePut { due, notice });
                     Fate::Scheduled { available_at: at }
                 }
                 _ => {
@@ -90,6 +109,8 @@ impl Tidings {
         if receipts.is_empty() {
             return Ok(Receipt { events: receipts });
         }
+        // Behind the events themselves, so that the answers below stay in their order.
+        batch.appends.append(&mut references);
         let done = self.log().commit(batch).await?;
         let (mut appended, mut due) = (done.appended.into_iter(), done.due_duplicate.into_iter());
         for event in &mut receipts {
@@ -119,18 +140,7 @@ impl Tidings {
         index: usize,
         previous: Option<&Topic>,
     ) -> Result<(), Error> {
-        event.check().map_err(|source| Error::Event { index, source })?;
-        let max = self.limits().event_bytes;
-        let bytes = event.payload_bytes();
-        if bytes > max {
-            return Err(Error::EventTooLarge { index, bytes, max });
-        }
-        if let Some(at) = event.available_at {
-            let ahead = at.as_millis().saturating_sub(self.clock().now().as_millis());
-            if ahead > i64::try_from(self.limits().schedule_ahead_ms).unwrap_or(i64::MAX) {
-                return Err(Error::ScheduleTooFar { index });
-            }
-        }
+        self.check_form(event, index)?;
         if previous == Some(&event.topic) {
             return Ok(()); // The same address as the event before, which has passed.
         }
@@ -140,9 +150,38 @@ impl Tidings {
         if !who.may_publish(&event.topic) {
             return Err(Error::MayNotPublish(event.topic.clone()));
         }
+        self.check_room(&event.topic.name)
+    }
+
+    /// Whether `event` keeps the rules and limits that hold whoever sends it.
+    pub(crate) fn check_form(&self, event: &NewEvent, index: usize) -> Result<(), Error> {
+        event.check().map_err(|source| Error::Event { index, source })?;
+        let max = self.limits().event_bytes;
+        let bytes = event.payload_bytes();
+        if bytes > max {
+            return Err(Error::EventTooLarge { index, bytes, max });
+        }
+        if let Some(at) = event.available_at {
+            self.check_ahead(at, index)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for the topic, should it be a new one.
+    pub(crate) fn check_room(&self, name: &TopicName) -> Result<(), Error> {
         let max = self.limits().topics;
-        if self.log().topic_count() >= max && self.log().bounds(&event.topic.name).is_none() {
+        if self.log().topic_count() >= max && self.log().bounds(name).is_none() {
             return Err(Error::TopicsFull(max));
+        }
+        Ok(())
+    }
+
+    /// Whether an event may be scheduled for that time.
+    pub(crate) fn check_ahead(&self, at: Timestamp, index: usize) -> Result<(), Error> {
+        let max_ms = self.limits().schedule_ahead_ms;
+        let ahead = at.as_millis().saturating_sub(self.clock().now().as_millis());
+        if ahead > i64::try_from(max_ms).unwrap_or(i64::MAX) {
+            return Err(Error::ScheduleTooFar { index, at, max_days: max_ms / 86_400_000 });
         }
         Ok(())
     }

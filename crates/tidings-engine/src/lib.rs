@@ -4,6 +4,7 @@
 //! retention; the verification of tokens. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
+pub mod broker;
 mod error;
 mod feed;
 mod hub;
@@ -17,9 +18,10 @@ mod tidings;
 
 pub use error::Error;
 pub use feed::{Entry, Feed, Format, Listener};
-pub use hub::Hub;
+pub use hub::{Hub, TopicWatcher};
 pub use ingest::{Fate, Published, Receipt};
 pub use retention::{Retention, TopicSettings};
+pub use schedule::{Cancelled, Scheduled};
 pub use services::Services;
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
 pub use tidings::{Counters, Page, Tidings};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
 use tidings_model::{Offset, Principal, Topic, TopicName};
 
-const KIND: &str = "topic";
+pub(crate) const KIND: &str = "topic";
 
 /// Bounds on what is kept of a topic; an absent one does not bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +27,31 @@ pub struct TopicSettings {
     pub retention: Retention,
     /// Whether the newest event of each key outlives retention.
     pub state: bool,
+    /// Whether Broker's interface reaches the topic; set when it is first used there, and left as it is where
+    /// settings do not mention it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker: Option<bool>,
+}
+
+/// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
+const SCHEDULE_AGE_MS: u64 = 7 * 86_400_000;
+const SCHEDULE_EVENTS: u64 = 1_000_000;
+
+impl TopicSettings {
+    /// What holds for a topic while nothing was set.
+    fn initial(name: &TopicName) -> Self {
+        let mut settings = Self::default();
+        if name.is_schedule() {
+            settings.retention.age_ms = Some(SCHEDULE_AGE_MS);
+            settings.retention.events = Some(SCHEDULE_EVENTS);
+        }
+        settings
+    }
 }
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true }
+        Self { retention: Retention::default(), state: true, broker: None }
     }
 }
 
@@ -55,7 +75,7 @@ impl Tidings {
     /// The settings of a topic; defaults where none were made.
     pub async fn topic_settings(&self, name: &TopicName) -> Result<TopicSettings, Error> {
         match self.log().registered(KIND, name.as_str()).await? {
-            None => Ok(TopicSettings::default()),
+            None => Ok(TopicSettings::initial(name)),
             Some(bytes) => parse(&bytes),
         }
     }
@@ -73,7 +93,7 @@ impl Tidings {
             return Err(Error::MayNotSubscribe(Topic::whole(name.clone())));
         }
         let (bounds, settings) = (self.log().bounds(name), self.topic_settings(name).await?);
-        if bounds.is_none() && settings == TopicSettings::default() {
+        if bounds.is_none() && settings == TopicSettings::initial(name) {
             return Err(Error::TopicUnknown(name.clone()));
         }
         Ok((bounds, settings))
@@ -87,46 +107,69 @@ impl Tidings {
         settings: &TopicSettings,
     ) -> Result<(), Error> {
         admin(who)?;
-        let value = serde_json::to_vec(settings).expect("plain fields");
+        let broker = match settings.broker {
+            None => self.topic_settings(name).await?.broker,
+            said => said,
+        };
+        let settings = TopicSettings { broker, ..settings.clone() };
+        let value = serde_json::to_vec(&settings).expect("plain fields");
         let change =
             RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
+        self.reach().mark(name, broker == Some(true));
+        self.hub().tell(name);
         Ok(())
     }
 
     /// Ends a topic: its events, State and settings go. A later publish starts a new epoch.
     pub async fn drop_topic(&self, who: &Principal, name: &TopicName) -> Result<(), Error> {
         admin(who)?;
+        if name.is_system() {
+            return Err(Error::SystemTopic(name.clone()));
+        }
         if self.log().bounds(name).is_none() {
             return Err(Error::TopicUnknown(name.clone()));
         }
         let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None };
         let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
         self.log().commit(batch).await?;
+        self.reach().mark(name, false);
+        self.hub().tell(name);
         Ok(())
     }
 
     /// Applies every topic's retention once.
     pub async fn retain(&self) -> Result<(), Error> {
-        let now = self.clock().now();
+        let schedule = TopicName::schedule();
+        let mut all = vec![(schedule.clone(), self.topic_settings(&schedule).await?)];
         for (key, value) in self.log().registry(KIND).await? {
-            let Ok(name) = TopicName::parse_captured(&key) else { continue };
-            let (settings, Some(bounds)) = (parse(&value)?, self.log().bounds(&name)) else { continue };
-            let mut last_gone = Offset(bounds.oldest.0 - 1);
-            if let Some(events) = settings.retention.events {
-                last_gone = last_gone.max(Offset(bounds.tail.0.saturating_sub(events)));
+            match TopicName::parse_captured(&key) {
+                Ok(name) if name != schedule => all.push((name, parse(&value)?)),
+                _ => {}
             }
-            if let Some(age_ms) = settings.retention.age_ms {
-                let since = now.plus_millis(-i64::try_from(age_ms).unwrap_or(i64::MAX));
-                last_gone = last_gone.max(self.log().at_time(&name, since).await?);
-            }
-            if let Some(bytes) = settings.retention.bytes {
-                last_gone = last_gone.max(self.log().at_size(&name, bytes).await?);
-            }
-            if last_gone.next() > bounds.oldest {
-                let trim = Trim { topic: name, oldest: last_gone.next(), keep_state: settings.state };
-                self.log().commit(Batch { trims: vec![trim], ..Batch::default() }).await?;
-            }
+        }
+        for (name, settings) in all {
+            self.retain_topic(name, &settings).await?;
+        }
+        Ok(())
+    }
+
+    async fn retain_topic(&self, name: TopicName, settings: &TopicSettings) -> Result<(), Error> {
+        let Some(bounds) = self.log().bounds(&name) else { return Ok(()) };
+        let mut last_gone = Offset(bounds.oldest.0 - 1);
+        if let Some(events) = settings.retention.events {
+            last_gone = last_gone.max(Offset(bounds.tail.0.saturating_sub(events)));
+        }
+        if let Some(age_ms) = settings.retention.age_ms {
+            let since = self.clock().now().plus_millis(-i64::try_from(age_ms).unwrap_or(i64::MAX));
+            last_gone = last_gone.max(self.log().at_time(&name, since).await?);
+        }
+        if let Some(bytes) = settings.retention.bytes {
+            last_gone = last_gone.max(self.log().at_size(&name, bytes).await?);
+        }
+        if last_gone.next() > bounds.oldest {
+            let trim = Trim { topic: name, oldest: last_gone.next(), keep_state: settings.state };
+            self.log().commit(Batch { trims: vec![trim], ..Batch::default() }).await?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The handle an embedding program and every door holds.
 
+use crate::broker::Reach;
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, retention, schedule};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidings_log::{Bounds, Clock, Error as LogError, Log, ReadMax};
 use tidings_model::{Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Tidings: publish, schedule, read, subscribe. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -20,6 +21,7 @@ struct Inner {
     limits: Limits,
     reads: Arc<Semaphore>,
     counters: Counters,
+    reach: Reach,
 }
 
 /// What has happened since the start.
@@ -64,7 +66,13 @@ impl Tidings {
     /// A handle over `log`, whose observer must be `hub`. No task runs until [`Tidings::start`].
     pub fn new(log: Arc<dyn Log>, hub: Arc<Hub>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters: Counters::default() }))
+        let (counters, reach) = (Counters::default(), Reach::default());
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach }))
+    }
+
+    /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
+    pub(crate) async fn reading(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.0.reads.acquire().await.map_err(|_| Error::Draining)
     }
 
     /// Starts firing the schedule and applying retention every `retention_every`.
@@ -89,6 +97,16 @@ impl Tidings {
         &self.0.limits
     }
 
+    /// Which topics Broker's interface reaches.
+    pub fn reach(&self) -> &Reach {
+        &self.0.reach
+    }
+
+    /// Readings at the same time for those who are not live.
+    pub(crate) fn reads(&self) -> &Semaphore {
+        &self.0.reads
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.0.counters
     }
@@ -110,7 +128,7 @@ impl Tidings {
         let mut is_gap = after < oldest_before;
         let mut after = after.max(oldest_before).min(bounds.tail);
         let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
-        let _permit = self.0.reads.acquire().await.map_err(|_| Error::Draining)?;
+        let _permit = self.reading().await?;
         let read = loop {
             let answer = match &topic.key {
                 None => self.log().read(&topic.name, after, max).await,
@@ -173,7 +191,7 @@ impl Tidings {
     ) -> Result<Page, Error> {
         let bounds = self.readable(who, topic)?;
         let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
-        let _permit = self.0.reads.acquire().await.map_err(|_| Error::Draining)?;
+        let _permit = self.reading().await?;
         let state = self.log().state(&topic.name, topic.key.as_ref()).await?;
         let rest = &state.offsets[state.offsets.partition_point(|o| *o <= after)..];
         let events = self.log().read_at(&topic.name, rest, max).await?;

@@ -1,5 +1,6 @@
 //! What one commit changes, and what it answers.
 
+use crate::DuePut;
 use bytes::Bytes;
 use tidings_model::{Epoch, Offset, Timestamp, TopicName, Uuid};
 
@@ -12,8 +13,9 @@ pub struct Batch {
     /// Topics that end: their events, State and remembered ids go; a later append starts a new epoch.
     pub drops: Vec<TopicName>,
     pub appends: Vec<Append>,
-    /// Events kept for later.
-    pub due_put: Vec<Due>,
+    /// Events kept for later. One that is also in `due_take` is moved: what it was is gone, and its id counts as
+    /// unknown.
+    pub due_put: Vec<DuePut>,
     pub marks: Vec<Mark>,
     pub registry: Vec<RegistryChange>,
     pub trims: Vec<Trim>,
@@ -24,18 +26,6 @@ pub struct Batch {
 pub struct Append {
     pub topic: TopicName,
     /// From `RecordWriter::encode`; the log stamps the time of publishing, which never runs backwards.
-    pub record: Vec<u8>,
-}
-
-/// An event that waits for its time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
-    pub id: Uuid,
-    pub at: Timestamp,
-    pub topic: TopicName,
-    /// The principal who scheduled it.
-    pub owner: Option<String>,
-    /// As in [`Append::record`].
     pub record: Vec<u8>,
 }
 
@@ -87,8 +77,10 @@ pub struct Appended {
 impl Batch {
     /// Bytes this batch takes in memory, about; what the writer's queue is bounded by.
     pub fn weight(&self) -> usize {
-        let appends: usize = self.appends.iter().map(|a| a.record.len() + 64).sum();
-        let dues: usize = self.due_put.iter().map(|d| d.record.len() + 128).sum();
+        let append = |a: &Append| a.record.len() + 64;
+        let appends: usize = self.appends.iter().map(append).sum();
+        let put = |d: &DuePut| d.due.record.len() + 128 + d.notice.as_ref().map_or(0, append);
+        let dues: usize = self.due_put.iter().map(put).sum();
         let marks: usize = self.marks.iter().map(|m| m.value.as_ref().map_or(0, Bytes::len) + 64).sum();
         let registry: usize = self.registry.iter().map(|r| r.value.as_ref().map_or(0, Bytes::len) + 64).sum();
         appends + dues + marks + registry + 16 * self.due_take.len()

@@ -7,12 +7,14 @@ mod batch;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod due;
 pub mod embedded;
 mod error;
 pub mod memory;
 
-pub use batch::{Append, Appended, Batch, Due, Mark, Receipt, RegistryChange, Trim};
-pub use clock::{Clock, SystemClock};
+pub use batch::{Append, Appended, Batch, Mark, Receipt, RegistryChange, Trim};
+pub use clock::{Clock, ClockState, ClockStatus, SystemClock};
+pub use due::{Due, DuePage, DuePlace, DuePut, DueQuery};
 pub use embedded::EmbeddedLog;
 pub use error::Error;
 
@@ -74,8 +76,11 @@ pub trait Log: Send + Sync + 'static {
     /// that never exceeds the true answer by more than one segment). For retention by size.
     fn at_size(&self, topic: &TopicName, bytes: u64) -> Answer<'_, Offset>;
 
-    /// Scheduled events due at or before `until`, by (time, order of scheduling), at most `max`.
-    fn due(&self, until: Timestamp, max: usize) -> Answer<'_, Vec<Due>>;
+    /// Scheduled events that `query` wants, in the order in which they are due, within `max`.
+    ///
+    /// One call looks at a bounded number of events: a page may be short, or empty, and still not be the last;
+    /// it is the last when it says no `next`. One event is answered however large it is.
+    fn due(&self, query: DueQuery, max: ReadMax) -> Answer<'_, DuePage>;
 
     /// One scheduled event.
     fn due_by_id(&self, id: Uuid) -> Answer<'_, Option<Due>>;

@@ -2,10 +2,14 @@
 //!
 //! Nothing survives the process. Every method answers at once, so it also runs without a runtime.
 
-use crate::{Answer, Appended, Batch, Bounds, Clock, Due, Error, Log, Observer, ReadMax, Receipt, State};
+use crate::{
+    Answer, Append, Appended, Batch, Bounds, Clock, Due, DuePage, DuePlace, DuePut, DueQuery, Error, Log,
+    Observer, ReadMax, Receipt, State,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::future::ready;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tidings_model::{Epoch, Event, Key, Offset, RecordWriter, Timestamp, TopicName, Uuid};
 
@@ -36,9 +40,9 @@ pub struct MemoryLog {
 #[derive(Default)]
 struct Inner {
     topics: BTreeMap<TopicName, Topic>,
-    due: BTreeMap<(Timestamp, u64), Due>,
-    due_by_id: HashMap<Uuid, (Timestamp, u64)>,
-    due_count: u64,
+    due: BTreeMap<DuePlace, Due>,
+    due_by_id: HashMap<Uuid, DuePlace>,
+    due_count: i64,
     marks: BTreeMap<String, Bytes>,
     registry: BTreeMap<(String, String), Bytes>,
     epochs: u32,
@@ -118,15 +122,23 @@ impl MemoryLog {
         }
         let mut receipt = Receipt::default();
         let mut news: BTreeMap<TopicName, Vec<Event>> = BTreeMap::new();
-        for append in batch.appends {
-            let (appended, event) = inner.append(append.topic, append.record, now, self.window);
-            receipt.appended.push(appended);
+        let mut add = |inner: &mut Inner, Append { topic, record }: Append| {
+            let (appended, event) = inner.append(topic, record, now, self.window);
             if let Some(event) = event {
                 news.entry(event.topic().clone()).or_default().push(event);
             }
+            appended
+        };
+        for append in batch.appends {
+            receipt.appended.push(add(&mut inner, append));
         }
-        for due in batch.due_put {
-            receipt.due_duplicate.push(inner.put_due(due, now, self.window));
+        for DuePut { due, notice } in batch.due_put {
+            let is_move = taken.contains(&due.id);
+            let is_known = inner.put_due(due, is_move, now, self.window);
+            if let (false, Some(notice)) = (is_known, notice) {
+                add(&mut inner, notice);
+            }
+            receipt.due_duplicate.push(is_known);
         }
         for mark in batch.marks {
             match mark.value {
@@ -210,13 +222,13 @@ impl Inner {
     }
 
     /// Whether the id was known, so that nothing changed.
-    fn put_due(&mut self, due: Due, now: Timestamp, window: IdWindow) -> bool {
-        let published = self.topics.get(&due.topic).and_then(|t| t.remembered(due.id, now, window));
-        if self.due_by_id.contains_key(&due.id) || published.is_some() {
+    fn put_due(&mut self, due: Due, is_move: bool, now: Timestamp, window: IdWindow) -> bool {
+        let published = || self.topics.get(&due.topic).and_then(|t| t.remembered(due.id, now, window));
+        if self.due_by_id.contains_key(&due.id) || (!is_move && published().is_some()) {
             return true;
         }
         self.due_count += 1;
-        let place = (due.at, self.due_count);
+        let place = DuePlace { at: due.at, order: self.due_count };
         self.due_by_id.insert(due.id, place);
         self.due.insert(place, due);
         false
@@ -333,8 +345,25 @@ impl Log for MemoryLog {
         }))
     }
 
-    fn due(&self, until: Timestamp, max: usize) -> Answer<'_, Vec<Due>> {
-        now(Ok(self.lock().due.range(..=(until, u64::MAX)).take(max).map(|(_, d)| d.clone()).collect()))
+    fn due(&self, query: DueQuery, max: ReadMax) -> Answer<'_, DuePage> {
+        let inner = self.lock();
+        let after = query.after.map_or(Unbounded, Excluded);
+        let (mut page, mut bytes) = (DuePage::default(), 0);
+        let behind = inner.due.range((after, Unbounded)).take_while(|(place, _)| place.at <= query.until);
+        for (place, due) in behind {
+            let (_, _, key, _) = RecordWriter::peek(&due.record);
+            if !query.matches(due.owner.as_deref(), due.topic.as_str(), key) {
+                continue;
+            }
+            bytes += due.record.len();
+            if page.dues.len() >= max.events.max(1) || (bytes > max.bytes && !page.dues.is_empty()) {
+                return now(Ok(page));
+            }
+            page.dues.push(due.clone());
+            page.next = Some(*place);
+        }
+        page.next = None;
+        now(Ok(page))
     }
 
     fn due_by_id(&self, id: Uuid) -> Answer<'_, Option<Due>> {
@@ -343,7 +372,7 @@ impl Log for MemoryLog {
     }
 
     fn due_next(&self) -> Answer<'_, Option<Timestamp>> {
-        now(Ok(self.lock().due.keys().next().map(|(at, _)| *at)))
+        now(Ok(self.lock().due.keys().next().map(|place| place.at)))
     }
 
     fn mark(&self, name: &str) -> Answer<'_, Option<Bytes>> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tidings_log::conformance::{ALL, ManualClock, append, due, topic};
 use tidings_log::embedded::disk::{Disk, RealDisk, Tape};
 use tidings_log::embedded::{Options, check};
-use tidings_log::{Batch, EmbeddedLog, Error, Log, Mark, Trim};
+use tidings_log::{Batch, DueQuery, EmbeddedLog, Error, Log, Mark, Trim};
 use tidings_model::{Key, Offset, Timestamp, Uuid};
 
 /// What the disk does to the next operations.
@@ -112,7 +112,7 @@ async fn a_full_disk_refuses_batches_until_there_is_room() {
     let refused = Batch {
         appends: vec![append("a:k", Some(5), "2"), append("new", None, "2")],
         drops: vec![topic("a")],
-        due_put: vec![due(7, 50, "a")],
+        due_put: vec![due(7, 50, "a").into()],
         ..Batch::default()
     };
     for _ in 0..2 {
@@ -122,7 +122,7 @@ async fn a_full_disk_refuses_batches_until_there_is_room() {
     disk.set(Fault::None);
     let accepted = Batch {
         appends: vec![append("a:k", Some(5), "3")],
-        due_put: vec![due(7, 50, "a")],
+        due_put: vec![due(7, 50, "a").into()],
         ..Batch::default()
     };
     let receipt = log.commit(accepted).await.unwrap();
@@ -484,7 +484,7 @@ async fn a_lost_side_store_is_rebuilt_while_the_segments_hold_everything() {
     let log = open_with(dir.path(), options()).unwrap();
     for n in 0..20u32 {
         let batch = Batch {
-            due_put: vec![due(u128::from(n), 50, "a")],
+            due_put: vec![due(u128::from(n), 50, "a").into()],
             marks: vec![Mark { name: "m".into(), value: Some(n.to_string().into()) }],
             ..one("a", &n.to_string())
         };
@@ -500,7 +500,10 @@ async fn a_lost_side_store_is_rebuilt_while_the_segments_hold_everything() {
     let log = open_with(dir.path(), options()).unwrap();
     assert_eq!(read(&log, "a").await.len(), 20);
     assert_eq!(log.mark("m").await.unwrap().unwrap(), "19");
-    assert_eq!(log.due(Timestamp::from_millis(50).unwrap(), 99).await.unwrap().len(), 20);
+    assert_eq!(
+        log.due(DueQuery::until(Timestamp::from_millis(50).unwrap()), ALL).await.unwrap().dues.len(),
+        20
+    );
     let trims = vec![Trim { topic: topic("a"), oldest: Offset(10), keep_state: true }];
     log.commit(Batch { trims, ..Batch::default() }).await.unwrap();
     log.settled().await.unwrap();

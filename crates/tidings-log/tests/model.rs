@@ -7,13 +7,28 @@ use std::sync::Arc;
 use tidings_log::conformance::{ALL, ManualClock, append, delete, due, topic};
 use tidings_log::embedded::Options;
 use tidings_log::memory::{IdWindow, MemoryLog};
-use tidings_log::{Batch, EmbeddedLog, Error, Log, Mark, ReadMax, Receipt, RegistryChange, Trim};
+use tidings_log::{
+    Batch, Due, DueQuery, EmbeddedLog, Error, Log, Mark, ReadMax, Receipt, RegistryChange, Trim,
+};
 use tidings_model::{Epoch, Event, Key, Offset, Timestamp, Uuid};
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 const KEYS: [&str; 3] = ["x", "xy", "z"];
 const START_MS: i64 = 1_700_000_000_000;
 const WINDOW: IdWindow = IdWindow { age_ms: 5_000, events: 20 };
+
+/// The pages a query is answered with, each read from where the one before says.
+async fn due_pages(log: &dyn Log, mut query: DueQuery, max: ReadMax) -> Vec<Vec<Due>> {
+    let mut pages = Vec::new();
+    loop {
+        let page = log.due(query.clone(), max).await.unwrap();
+        pages.push(page.dues);
+        query.after = match page.next {
+            Some(next) => Some(next),
+            None => return pages,
+        };
+    }
+}
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -126,7 +141,7 @@ impl Pair {
                 }
                 Change::Drop(at) => batch.drops.push(topic(TOPICS[at])),
                 Change::DuePut { id, at, topic } => {
-                    batch.due_put.push(due(id, START_MS + i64::from(at), TOPICS[topic]));
+                    batch.due_put.push(due(id, START_MS + i64::from(at), TOPICS[topic]).into());
                 }
                 Change::DueTake(id) => batch.due_take.push(Uuid::from_u128(id)),
                 Change::Mark(name, value) => {
@@ -161,8 +176,13 @@ impl Pair {
 
     async fn compare(&self) {
         let (model, log) = (&self.model, &self.log);
-        let until = Timestamp::from_millis(START_MS + 100).unwrap();
-        assert_eq!(model.due(until, 99).await.unwrap(), log.due(until, 99).await.unwrap());
+        for (topic_at, owner, events) in [(None, None, 99), (Some(0), Some("ann"), 1), (Some(1), None, 2)] {
+            let mut query = DueQuery::until(Timestamp::from_millis(START_MS + 100).unwrap());
+            query.topic = topic_at.map(|at: usize| topic(TOPICS[at]));
+            query.owner = owner.map(str::to_owned);
+            let max = ReadMax { events, bytes: usize::MAX };
+            assert_eq!(due_pages(model, query.clone(), max).await, due_pages(log, query, max).await);
+        }
         assert_eq!(model.due_next().await.unwrap(), log.due_next().await.unwrap());
         for id in 1..9 {
             let id = Uuid::from_u128(id);

@@ -37,6 +37,13 @@ pub struct Limits {
     pub read_batch_bytes: usize,
     /// Readings from the log going on at the same time for readers that fell behind.
     pub reads_at_once: usize,
+    /// Broker's lists (a collection's, a user's): the newest so many events, within so many bytes.
+    pub broker_list_events: usize,
+    pub broker_list_bytes: usize,
+    /// Broker's state of one name; the collections with the oldest events are left out beyond it.
+    pub broker_frame_bytes: usize,
+    /// Broker's state of all names kept in memory while somebody listens; the rest is made anew when asked for.
+    pub broker_view_bytes: usize,
 }
 
 impl Default for Limits {
@@ -59,6 +66,10 @@ impl Default for Limits {
             read_batch_events: 512,
             read_batch_bytes: 256 << 10,
             reads_at_once: 8,
+            broker_list_events: 10_000,
+            broker_list_bytes: 16 << 20,
+            broker_frame_bytes: 64 << 20,
+            broker_view_bytes: 256 << 20,
         }
     }
 }

@@ -43,7 +43,11 @@ impl Principal {
     }
 
     pub fn may_subscribe(&self, topic: &Topic) -> bool {
-        self.is_admin || (!topic.name.is_system() && self.subscribe.cover(topic))
+        if topic.name.is_system() {
+            // Each event of the schedule names its owner as the only audience: no grant is needed to see one's own.
+            return self.is_admin || (topic.name.is_schedule() && self.id.is_some());
+        }
+        self.is_admin || self.subscribe.cover(topic)
     }
 
     /// Whether the event's audience includes this caller (I6).
@@ -54,5 +58,20 @@ impl Principal {
             Audience::Nobody => false,
             Audience::Users(users) => self.id.as_deref().is_some_and(|id| users.contains(id)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_system_only_the_schedule_is_open_and_only_to_whoever_has_an_id() {
+        let may = |who: &Principal, topic: &str| who.may_subscribe(&Topic::parse(topic).unwrap());
+        let nobody = Principal { is_admin: false, ..Principal::admin() };
+        let ann = Principal { id: Some("ann".into()), subscribe: Grants::none(), ..nobody.clone() };
+        assert!(may(&ann, "$schedule") && may(&ann, "$schedule:1") && !may(&ann, "$dead") && !may(&ann, "a"));
+        assert!(!may(&nobody, "$schedule") && may(&nobody, "a") && may(&Principal::admin(), "$dead"));
+        assert!(!Principal::admin().may_publish(&Topic::parse("$schedule").unwrap()));
     }
 }

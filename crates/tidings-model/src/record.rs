@@ -220,6 +220,16 @@ pub struct Writer;
 impl Writer {
     /// The record of `event` under `id`; `published_at` stays open until [`Writer::stamp`].
     pub fn encode(event: &NewEvent, id: Uuid) -> Vec<u8> {
+        Self::encode_for(event, id, None)
+    }
+
+    /// As [`Writer::encode`], for an audience: only these users may see the event, or nobody but admins. An id
+    /// that does not fit (255 bytes) belongs to no user.
+    pub fn encode_for(event: &NewEvent, id: Uuid, audience: Option<&[&str]>) -> Vec<u8> {
+        let users = audience.map(|users| {
+            let fitting = users.iter().filter_map(|user| Some((u8::try_from(user.len()).ok()?, user)));
+            fitting.flat_map(|(len, user)| std::iter::once(len).chain(user.bytes())).collect::<Vec<u8>>()
+        });
         let attributes = (event.attributes != Default::default())
             .then(|| serde_json::to_vec(&event.attributes).expect("strings and a bool"));
         let part = |text: &Option<Box<str>>| text.as_ref().map_or(0, |t| t.len());
@@ -228,6 +238,7 @@ impl Writer {
         let data = event.data.as_deref().unwrap_or_default();
         let mut out = Vec::with_capacity(
             HEAD + 28
+                + users.as_ref().map_or(0, Vec::len)
                 + key.len()
                 + part(&event.name)
                 + part(&event.user)
@@ -240,6 +251,7 @@ impl Writer {
         for (flag, is_set) in [
             (OCCURRED, event.occurred_at.is_some()),
             (AVAILABLE, event.available_at.is_some()),
+            (AUDIENCE, users.is_some()),
             (CONTEXT, event.context.is_some()),
             (ATTRIBUTES, attributes.is_some()),
             (DATA, event.data.is_some()),
@@ -257,13 +269,15 @@ impl Writer {
         for at in [event.occurred_at, event.available_at].into_iter().flatten() {
             out.extend_from_slice(&at.as_millis().to_le_bytes());
         }
-        for part in [event.context.as_deref(), attributes.as_deref()].into_iter().flatten() {
+        for part in [users.as_deref(), event.context.as_deref(), attributes.as_deref()].into_iter().flatten()
+        {
             out.extend_from_slice(&(part.len() as u32).to_le_bytes());
         }
         out.extend_from_slice(key.as_bytes());
         for text in [&event.name, &event.user, &event.source].into_iter().flatten() {
             out.extend_from_slice(text.as_bytes());
         }
+        out.extend_from_slice(users.as_deref().unwrap_or_default());
         out.extend_from_slice(context);
         out.extend_from_slice(attributes.as_deref().unwrap_or_default());
         out.extend_from_slice(data);
@@ -273,6 +287,18 @@ impl Writer {
     /// Writes the time of publishing into a record, also one still without it.
     pub fn stamp(record: &mut [u8], published_at: Timestamp) {
         record[PUBLISHED_AT].copy_from_slice(&published_at.as_millis().to_le_bytes());
+    }
+
+    /// Puts another time into a record that was scheduled.
+    ///
+    /// `record` comes from [`Writer::encode`] or has passed [`Record::parse`]; one without `available_at` stays
+    /// as it is.
+    pub fn reschedule(record: &mut [u8], available_at: Timestamp) {
+        let flags = u16::from_le_bytes([record[24], record[25]]);
+        if flags & AVAILABLE != 0 {
+            let at = HEAD + if flags & OCCURRED != 0 { 8 } else { 0 };
+            record[at..at + 8].copy_from_slice(&available_at.as_millis().to_le_bytes());
+        }
     }
 
     /// The id, whether a client gave it, the key, and whether the event deletes it, without a full parse.
@@ -330,9 +356,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_field_comes_back(event in any_event()) {
+        fn every_field_comes_back(event in any_event(), users in prop::option::of(prop::collection::vec("[a-zé]{0,9}", 0..3))) {
             let id = event.id.unwrap_or(Uuid::from_u128(7));
-            let mut bytes = Writer::encode(&event, id);
+            let names: Option<Vec<&str>> = users.as_ref().map(|u| u.iter().map(String::as_str).collect());
+            let mut bytes = Writer::encode_for(&event, id, names.as_deref());
+            Writer::reschedule(&mut bytes, Timestamp::from_millis(-5).unwrap());
             Writer::stamp(&mut bytes, Timestamp::from_millis(99).unwrap());
             prop_assert_eq!(
                 Writer::peek(&bytes),
@@ -346,7 +374,14 @@ mod tests {
             prop_assert_eq!(record.user(), event.user.as_deref());
             prop_assert_eq!(record.source(), event.source.as_deref());
             prop_assert_eq!(record.occurred_at(), event.occurred_at);
-            prop_assert_eq!(record.available_at(), event.available_at);
+            prop_assert_eq!(record.available_at().map(Timestamp::as_millis), event.available_at.map(|_| -5));
+            let mut audience = record.audience();
+            for user in names.iter().flatten() {
+                let (len, rest) = audience.unwrap().split_at(1);
+                prop_assert_eq!((len[0] as usize, &rest[..user.len()]), (user.len(), user.as_bytes()));
+                audience = Some(&rest[user.len()..]);
+            }
+            prop_assert_eq!(audience, names.map(|_| &[][..]));
             prop_assert_eq!(record.data().map(str::as_bytes), event.data.as_deref());
             prop_assert_eq!(record.context().map(str::as_bytes), event.context.as_deref());
             prop_assert_eq!(record.attributes().is_some(), event.attributes.group_key.is_some());

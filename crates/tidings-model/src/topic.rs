@@ -5,7 +5,7 @@
 //! 1 to 255 bytes. Case is kept. Names that begin with `$` belong to the system.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Why a text is not an address. All of them carry the code `topic_invalid`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,16 @@ impl TopicName {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// `$schedule`: what becomes of scheduled events. Whoever has an id may read it, and sees its own.
+    pub fn schedule() -> Self {
+        static NAME: LazyLock<TopicName> = LazyLock::new(|| TopicName("$schedule".into()));
+        NAME.clone()
+    }
+
+    pub fn is_schedule(&self) -> bool {
+        &*self.0 == "$schedule"
     }
 
     /// Whether the name belongs to the system (`$schedule`, `$dead`): not publishable by clients.

@@ -28,6 +28,13 @@ pub struct Config {
     pub drain_ms: u64,
     /// On shutdown clients are told to come back after a time spread evenly up to this.
     pub retry_spread_ms: u64,
+    /// Whether Broker's interface is there; set under `[broker]`.
+    #[serde(skip, default = "yes")]
+    pub broker: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Certificate chain and private key in PEM form.
@@ -51,6 +58,7 @@ impl Default for Config {
             heartbeat_ms: 15_000,
             drain_ms: 10_000,
             retry_spread_ms: 3_000,
+            broker: true,
         }
     }
 }

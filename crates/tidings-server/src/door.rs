@@ -1,5 +1,6 @@
 //! What every door holds.
 
+use crate::dialect::broker::Board;
 use crate::fan::Fan;
 use crate::{Config, Metrics};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Inner {
     pub services: Services,
     /// Writes live events to the sockets of plain connections.
     pub(crate) fan: Fan,
+    /// What Broker's listeners see; `None` where its interface is switched off.
+    pub(crate) board: Option<Board>,
     /// Streams ended so far on shutdown: spreads the retries evenly.
     pub(crate) ended: AtomicU64,
 }
@@ -28,8 +31,9 @@ impl Door {
     pub fn new(tidings: Tidings, gate: Gate, config: Config, services: Services) -> Self {
         let metrics = Metrics::new(&tidings);
         let fan = Fan::start(&services);
+        let board = config.broker.then(|| Board::start(&tidings, &services));
         let (users, ended) = (gate.users().clone(), AtomicU64::new(0));
-        Self(Arc::new(Inner { tidings, gate, users, config, metrics, services, fan, ended }))
+        Self(Arc::new(Inner { tidings, gate, users, config, metrics, services, fan, board, ended }))
     }
 }
 

@@ -7,6 +7,7 @@ mod caller;
 mod coarse;
 mod config;
 mod conn;
+mod dialect;
 mod door;
 mod fan;
 mod gate;

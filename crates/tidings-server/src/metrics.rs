@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use tidings_engine::Tidings;
+use tidings_log::ClockState;
 
 /// The counters of one server.
 pub struct Metrics {
@@ -133,6 +134,22 @@ impl Collector for Engine {
             ("topics_read", "Topics that somebody reads live", self.0.hub().topics_read() as i64),
             ("log_read_only", "1 when the log takes no writes", self.0.log().read_only().is_some().into()),
         ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let clock = self.0.clock().status();
+        let is = |state| f64::from(u8::from(clock.state == state));
+        for (name, help, value) in [
+            ("clock_follows_servers", "1 while time servers set the clock", Some(is(ClockState::Servers))),
+            ("clock_fallback", "1 while none does although wanted", Some(is(ClockState::Fallback))),
+            ("clock_offset_seconds", "Ahead of the machine's clock", Some(clock.offset_ms / 1000.0)),
+            (
+                "clock_answer_age_seconds",
+                "Since a time server was last believed",
+                clock.since_answer.map(|since| since.as_secs_f64()),
+            ),
+        ] {
+            let Some(value) = value else { continue };
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }

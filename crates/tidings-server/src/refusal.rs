@@ -51,7 +51,7 @@ impl From<Error> for Refusal {
         let index = match &error {
             Error::Event { index, .. }
             | Error::EventTooLarge { index, .. }
-            | Error::ScheduleTooFar { index } => Some(*index),
+            | Error::ScheduleTooFar { index, .. } => Some(*index),
             _ => None,
         };
         let refusal = match code {

@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, Version, header, request::Parts};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_engine::Subscription;
@@ -40,6 +41,16 @@ pub async fn open(
     };
     let is_single = topics.len() == 1;
     let subscription = door.tidings.subscribe(who, topics, &from, &filter).await?;
+    let own = door.clone();
+    carry(door, parts, move |socket, framing| run(own, socket, framing, is_single, subscription))
+}
+
+/// Answers with an endless event stream; `run` writes it to the socket it is given.
+pub fn carry<F: Future<Output = ()> + Send + 'static>(
+    door: &Door,
+    parts: &Parts,
+    run: impl FnOnce(Socket, Framing) -> F + Send + 'static,
+) -> Result<Response, Refusal> {
     let framing = match parts.version {
         Version::HTTP_11 => Framing::Chunked,
         _ => Framing::Plain,
@@ -49,10 +60,9 @@ pub async fn open(
     let body = match handover {
         Some(handover) => {
             let (body, socket) = handover.after_head();
-            let (own, slot) = (door.clone(), slot);
             door.services.spawn("sse", async move {
                 if let Ok(tcp) = socket.await {
-                    Box::pin(run(own, Socket::Tcp(tcp), framing, is_single, subscription)).await;
+                    Box::pin(run(Socket::Tcp(tcp), framing)).await;
                 }
                 drop(slot);
             });
@@ -60,18 +70,28 @@ pub async fn open(
         }
         None => {
             let (ours, theirs) = UnixStream::pair().map_err(Refusal::internal)?;
-            let socket = Socket::Pair(ours);
-            let task = run(door.clone(), socket, Framing::Plain, is_single, subscription);
-            door.services.spawn("sse", task);
+            door.services.spawn("sse", run(Socket::Pair(ours), Framing::Plain));
             Body::new(PairBody::new(theirs))
         }
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
+    if parts.version <= Version::HTTP_11 {
+        // What ends the stream ends the connection; a client that kept it would meet a reset.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if handover.is_some() {
+        // Its socket is closed at the end; a client that used it again would be cut off.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     // Proxies that buffer would hold events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    if handover.is_some() {
+        // The socket ends with the stream; a client must not send its next request into it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 
@@ -79,14 +99,14 @@ async fn run(door: Door, socket: Socket, framing: Framing, is_single: bool, subs
     let _open = door.metrics.open_sse();
     let timeout = Duration::from_millis(door.tidings.limits().write_timeout_ms);
     let conn = Arc::new(Conn::new(socket, Style::Sse { framing, is_single }, timeout));
-    let expires = stream::expiry(subscription.principal(), door.tidings.clock().now());
     let mut stream = Stream::new(door, conn, subscription);
-    let end = live(&mut stream, framing, expires).await;
+    let end = live(&mut stream, framing).await;
     // A reader that takes nothing is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(2), last_word(&mut stream, framing, &end)).await;
 }
 
-async fn live(stream: &mut Stream, framing: Framing, expires: Instant) -> End {
+async fn live(stream: &mut Stream, framing: Framing) -> End {
+    let mut expires = stream.expiry();
     let stop = stream.door.services.stop().clone();
     let config = &stream.door.config;
     let ping = Duration::from_millis(config.ping_ms);
@@ -114,6 +134,7 @@ async fn live(stream: &mut Stream, framing: Framing, expires: Instant) -> End {
                 }
             }
             () = tokio::time::sleep_until(tick) => {
+                expires = stream.expiry();
                 if Instant::now() >= expires {
                     return End::Expired;
                 }
@@ -140,7 +161,7 @@ async fn live(stream: &mut Stream, framing: Framing, expires: Instant) -> End {
 }
 
 /// Waits until the peer closes; what it sends is of no interest.
-async fn closed(conn: &Conn) -> Gone {
+pub async fn closed(conn: &Conn) -> Gone {
     loop {
         if conn.socket.readable().await.is_err() {
             return Gone;

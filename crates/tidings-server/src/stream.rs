@@ -150,6 +150,11 @@ impl Stream {
         self.door.metrics.delivered(sent - std::mem::replace(&mut self.counted, sent));
     }
 
+    /// When the caller's time is up, as the clock stands now; it may be set while the stream is open.
+    pub fn expiry(&self) -> Instant {
+        expiry(&self.who, self.door.tidings.clock().now())
+    }
+
     /// Whether the subscription is with the fan.
     pub fn is_live(&self) -> bool {
         self.own.is_none() && !self.conn.is_returned()

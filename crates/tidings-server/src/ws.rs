@@ -203,6 +203,9 @@ impl Session {
                     }
                 }
                 () = tokio::time::sleep_until(tick) => {
+                    if self.is_known {
+                        self.expires = self.stream.expiry();
+                    }
                     if Instant::now() >= self.expires {
                         return Err(End::Expired);
                     }
@@ -327,9 +330,9 @@ impl Session {
                 return self.refuse(reference, refusal.code, &refusal.detail).await;
             }
         };
-        self.expires = stream::expiry(&who, self.stream.door.tidings.clock().now());
         self.is_known = true;
         let lost = self.stream.become_caller(Arc::clone(&who));
+        self.expires = self.stream.expiry();
         let expires_at = who.expires_at.map(|at| at.to_string());
         self.answer(reference, serde_json::json!({ "op": "authenticated", "expires_at": expires_at }))
             .await?;

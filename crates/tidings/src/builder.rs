@@ -8,6 +8,7 @@ use crate::secret::{self, DataSecret, SecretError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_drivers::time::NtpClock;
 use tidings_engine::Tidings;
 use tidings_engine::auth::{Gate, Users};
 use tidings_log::{Clock, SystemClock};
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 /// Starts a server from its settings.
 pub struct Builder {
     config: Config,
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// Why a server does not start.
@@ -43,16 +44,17 @@ pub struct Running {
     secret: DataSecret,
     server: JoinHandle<()>,
     drain: Duration,
+    is_tls: bool,
 }
 
 impl Builder {
     pub fn new(config: Config) -> Self {
-        Self { config, clock: Arc::new(SystemClock) }
+        Self { config, clock: None }
     }
 
-    /// Takes the time from `clock` instead of the machine.
+    /// Takes the time from `clock`, and asks no time server whatever the settings say.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
@@ -61,7 +63,9 @@ impl Builder {
     /// # Errors
     /// When settings, keys or the data directory are refused, or the address is taken; nothing runs then.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { config, clock } = self;
+        let Self { mut config, clock } = self;
+        let broker_topics = config.broker.topics()?;
+        config.http.broker = config.broker.enabled;
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
@@ -73,6 +77,14 @@ impl Builder {
             );
         }
         let (keys, signer) = (config.keys(&secret.secret)?, config.signer(&secret.secret));
+        let (clock, ntp): (Arc<dyn Clock>, _) = match clock {
+            Some(clock) => (clock, None),
+            None if config.time.ntp => {
+                let ntp = Arc::new(NtpClock::new());
+                (Arc::clone(&ntp) as _, Some(ntp))
+            }
+            None => (Arc::new(SystemClock), None),
+        };
         let embedded = Embedded::open_with(
             &config.data,
             config.log.into(),
@@ -81,8 +93,13 @@ impl Builder {
             Duration::from_millis(config.retention.every_ms.max(1)),
         )
         .await?;
+        embedded.tidings().allow_reach(broker_topics);
         let users = Users::new(embedded.tidings().clone(), config.users, signer);
         let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
+        if let Some(ntp) = ntp {
+            let (tidings, stop) = (embedded.tidings().clone(), services.stop().clone());
+            services.spawn("time", ntp.follow(config.time, stop, move || tidings.clock_changed()));
+        }
         let door =
             Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), config.http, services);
         let server = match Server::bind(door).await {
@@ -92,9 +109,9 @@ impl Builder {
                 return Err(error.into());
             }
         };
-        let address = server.address();
+        let (address, is_tls) = (server.address(), server.is_tls());
         let server = tokio::spawn(server.run());
-        Ok(Running { embedded, address, users, secret, server, drain })
+        Ok(Running { embedded, address, users, secret, server, drain, is_tls })
     }
 }
 
@@ -112,6 +129,10 @@ impl Running {
     /// Where the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// The data directory's secret, which signs this server's tokens.

@@ -3,8 +3,10 @@
 //! Owns: names, kinds and bounds of settings. Flags win over the environment, that over the file, that over
 //! the defaults. Never: reads the environment itself; it is handed in.
 
+pub mod broker;
 mod layers;
 
+pub use broker::Broker;
 pub use layers::{Layers, Setting};
 
 use crate::secret::CHARS_MIN;
@@ -30,7 +32,9 @@ pub struct Config {
     pub log: Log,
     pub auth: Auth,
     pub retention: Retention,
+    pub broker: Broker,
     pub users: UserSettings,
+    pub time: tidings_drivers::time::Config,
 }
 
 /// Settings under `[auth]`: keys that verify tokens beside the data directory's own.
@@ -146,7 +150,9 @@ impl Default for Config {
             log: Log::default(),
             auth: Auth::default(),
             retention: Retention::default(),
+            broker: Broker::default(),
             users: UserSettings::default(),
+            time: Default::default(),
         }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! [`Embedded`] is a hub inside your own program, without a socket. [`Builder`] is the same with the server's
 //! doors in front. Both give a [`Tidings`] handle: publish, schedule, cancel, read, subscribe.
-//! Never: reads the environment, installs a subscriber for logs, or exits; that is `main.rs`.
+//! Never: reads the environment, installs a subscriber for logs, or exits; that is `main.rs`, and [`broker()`],
+//! which is a whole program in one call.
 
+#[cfg(feature = "cli")]
+mod broker;
 #[cfg(feature = "server")]
 mod builder;
 #[cfg(feature = "server")]
@@ -11,6 +14,8 @@ pub mod config;
 mod embedded;
 pub mod secret;
 
+#[cfg(feature = "cli")]
+pub use broker::broker;
 #[cfg(feature = "server")]
 pub use builder::{Builder, Running, StartError};
 #[cfg(feature = "server")]

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tidings::config::ConfigError;
+use tidings::config::broker::with_two_dashes;
 use tracing_subscriber::EnvFilter;
 
 #[cfg(feature = "mimalloc")]
@@ -15,7 +16,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().expect("nothing else installed one before");
-    let arguments = cli::Cli::parse();
+    // Broker's flags may stand after one dash; a word that is not UTF-8 is none of them.
+    let words =
+        std::env::args_os().map(|word| word.into_string().map_or_else(|w| w, |w| with_two_dashes(w).into()));
+    let arguments = cli::Cli::parse_from(words);
     // A variable that is not UTF-8 cannot be one of ours.
     let environment =
         std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));

@@ -4,6 +4,7 @@
 //! depends on it.
 
 mod ci;
+mod compat;
 mod house;
 mod load;
 mod need;

@@ -28,6 +28,7 @@ const NEEDS: &[Need] = &[
         sign: Sign::File("/etc/ssl/certs/ca-certificates.crt"),
     },
     Need { what: "python3", packages: &["python3"], sign: Sign::Program("python3") },
+    Need { what: "chromium", packages: &["chromium"], sign: Sign::Program("chromium") },
     Need { what: "node", packages: &["nodejs", "npm"], sign: Sign::Program("node") },
 ];
 

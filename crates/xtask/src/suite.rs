@@ -1,6 +1,6 @@
 //! The whole test suite: what it needs, its features, and its result as one line at the end.
 
-use crate::{need, step};
+use crate::{compat, need, step};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -47,6 +47,7 @@ impl Tally {
 /// Installs, tests, fuzzes; stops at the first step that fails.
 pub fn run(root: &Path, extent: Extent) -> Result<()> {
     need::install()?;
+    compat::install(root)?;
     let mut tally = Tally::default();
     let outcome = steps(root, extent, &mut tally);
     println!("{} passed, {} failed", tally.passed, tally.failed);
@@ -57,7 +58,7 @@ fn steps(root: &Path, extent: Extent, tally: &mut Tally) -> Result<()> {
     let mut test = step::cargo(root);
     test.args(["test", "--workspace", "--locked"]).args(FEATURES);
     if extent == Extent::Fast {
-        test.args(["--lib", "--bins", "--tests"]);
+        test.args(["--lib", "--bins", "--tests", "--examples"]);
     }
     counted(&mut test, tally)?;
     if extent == Extent::Full {

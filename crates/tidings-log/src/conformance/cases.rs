@@ -2,7 +2,7 @@
 //!
 //! Owns: what is tried and expected. Never: looks into an implementation.
 
-use super::*;
+use super::{dues, *};
 
 /// Runs every case. Panics with the broken promise.
 pub async fn suite(maker: &mut dyn Maker) {
@@ -10,7 +10,7 @@ pub async fn suite(maker: &mut dyn Maker) {
     the_observer_hears_what_was_committed(maker).await;
     a_batch_is_applied_whole_or_not_at_all(maker).await;
     ids_are_remembered_within_the_window(maker).await;
-    scheduled_events_leave_once_and_in_order(maker).await;
+    dues::suite(maker).await;
     state_follows_keys_deletions_and_trims(maker).await;
     keys_are_read_alone(maker).await;
     a_dropped_topic_begins_anew(maker).await;
@@ -48,7 +48,7 @@ async fn offsets_are_consecutive_and_reads_are_bounded(maker: &mut dyn Maker) {
 async fn the_observer_hears_what_was_committed(maker: &mut dyn Maker) {
     let t = Case::new(maker, IdWindow::default());
     let appends = vec![append("a", None, "1"), append("a", None, "2"), append("b", None, "3")];
-    t.commit(Batch { appends, due_put: vec![due(1, 5, "a")], ..Batch::default() }).await;
+    t.commit(Batch { appends, due_put: vec![due(1, 5, "a").into()], ..Batch::default() }).await;
     assert_eq!(t.heard.take(), ["a at 2: 1=1 2=2", "b at 1: 1=3", "due"]);
     t.commit(trim("a", 2, true)).await;
     t.commit(Batch { drops: vec![topic("a")], ..Batch::default() }).await;
@@ -104,45 +104,6 @@ async fn ids_are_remembered_within_the_window(maker: &mut dyn Maker) {
     assert!(t.commit(publish(1, "7")).await.appended[0].duplicate);
     t.append("a", "8").await;
     assert!(!t.commit(publish(1, "9")).await.appended[0].duplicate, "too many events ago");
-}
-
-async fn scheduled_events_leave_once_and_in_order(maker: &mut dyn Maker) {
-    let mut t = Case::new(maker, IdWindow::default());
-    assert_eq!(t.log.due_next().await.unwrap(), None);
-    let due_put = vec![due(1, 50, "a"), due(2, 40, "a"), due(3, 50, "b"), due(1, 10, "a")];
-    let receipt = t.commit(Batch { due_put, ..Batch::default() }).await;
-    assert_eq!(receipt.due_duplicate, [false, false, false, true]);
-    t.commit(Batch { appends: vec![append("a", Some(5), "1")], ..Batch::default() }).await;
-    let published = Batch { due_put: vec![due(5, 60, "a"), due(5, 60, "b")], ..Batch::default() };
-    assert_eq!(t.commit(published).await.due_duplicate, [true, false]);
-    let at = |ms| Timestamp::from_millis(ms).unwrap();
-    for round in 0..2 {
-        let found = t.log.due(at(50), 9).await.unwrap();
-        assert_eq!(found, [due(2, 40, "a"), due(1, 50, "a"), due(3, 50, "b")], "round {round}");
-        assert_eq!(t.log.due(at(50), 1).await.unwrap().len(), 1);
-        assert_eq!(t.log.due(at(39), 9).await.unwrap(), []);
-        assert_eq!(t.log.due_next().await.unwrap(), Some(at(40)));
-        assert_eq!(t.log.due_by_id(Uuid::from_u128(3)).await.unwrap(), Some(due(3, 50, "b")));
-        t.reopen().await;
-    }
-    let fire = || Batch {
-        due_take: vec![Uuid::from_u128(2)],
-        appends: vec![append("a", Some(2), "\"later\"")],
-        ..Batch::default()
-    };
-    assert_eq!(t.commit(fire()).await.appended[0].offset, Offset(2));
-    for _ in 0..2 {
-        assert!(matches!(t.log.commit(fire()).await, Err(Error::DueUnknown(_))), "fires once");
-        assert_eq!(t.log.due_by_id(Uuid::from_u128(2)).await.unwrap(), None);
-        assert_eq!(t.log.due_next().await.unwrap(), Some(at(50)));
-        t.reopen().await;
-    }
-    let twice = Batch { due_take: vec![Uuid::from_u128(1); 2], ..Batch::default() };
-    assert!(matches!(t.log.commit(twice).await, Err(Error::DueUnknown(_))));
-    let again =
-        Batch { due_take: vec![Uuid::from_u128(1)], due_put: vec![due(1, 70, "c")], ..Batch::default() };
-    assert_eq!(t.commit(again).await.due_duplicate, [false]);
-    assert_eq!(t.log.due_by_id(Uuid::from_u128(1)).await.unwrap(), Some(due(1, 70, "c")));
 }
 
 async fn state_follows_keys_deletions_and_trims(maker: &mut dyn Maker) {

@@ -4,13 +4,15 @@
 
 use crate::memory::IdWindow;
 use crate::{
-    Append, Batch, Bounds, Clock, Due, Error, Log, Mark, Observer, ReadMax, Receipt, RegistryChange, Trim,
+    Append, Batch, Bounds, Clock, Due, DueQuery, Error, Log, Mark, Observer, ReadMax, Receipt,
+    RegistryChange, Trim,
 };
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tidings_model::{Event, Key, NewEvent, Offset, RecordWriter, Timestamp, Topic, TopicName, Uuid};
 
 mod cases;
+mod dues;
 
 pub use cases::suite;
 

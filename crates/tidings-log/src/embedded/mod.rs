@@ -33,6 +33,7 @@ mod segment;
 mod shelf;
 mod side;
 mod side_apply;
+mod side_due;
 mod sidecar;
 mod stage;
 mod writer;
@@ -42,7 +43,7 @@ pub use damage::Missing;
 pub use open::EmbeddedLog;
 pub use options::Options;
 
-use crate::{Answer, Batch, Bounds, Due, Error, Log, ReadMax, Receipt, State};
+use crate::{Answer, Batch, Bounds, Due, DuePage, DueQuery, Error, Log, ReadMax, Receipt, State};
 use bytes::Bytes;
 use catalog::Topic;
 use reader::Reader;
@@ -161,8 +162,8 @@ impl Log for EmbeddedLog {
         Box::pin(async move { self.of_topic(&topic, Offset::ZERO, move |r, t| r.at_size(t, bytes)).await })
     }
 
-    fn due(&self, until: Timestamp, max: usize) -> Answer<'_, Vec<Due>> {
-        Box::pin(self.of_side(move |reader| reader.side.due(until, max)))
+    fn due(&self, query: DueQuery, max: ReadMax) -> Answer<'_, DuePage> {
+        Box::pin(self.of_side(move |reader| reader.side.due(&query, max)))
     }
 
     fn due_by_id(&self, id: Uuid) -> Answer<'_, Option<Due>> {

@@ -11,12 +11,12 @@ use super::home::Segments;
 use super::news::News;
 use super::scan::Place;
 use super::side_apply;
-use crate::{Due, Error};
+use crate::Error;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use tidings_model::{Timestamp, TopicName, Uuid};
+use tidings_model::{Timestamp, TopicName};
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -30,9 +30,12 @@ const SCHEMA: &str = "
         segment INTEGER NOT NULL, first_time INTEGER NOT NULL, last_time INTEGER NOT NULL,
         bytes INTEGER NOT NULL, PRIMARY KEY (shelf, topic, first)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS due (
-        seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, topic TEXT NOT NULL,
+        seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, topic TEXT NOT NULL, key TEXT,
         owner TEXT, record BLOB NOT NULL);
     CREATE INDEX IF NOT EXISTS due_at ON due (at, seq);
+    CREATE INDEX IF NOT EXISTS due_topic ON due (topic, at, seq);
+    CREATE INDEX IF NOT EXISTS due_key ON due (key, at, seq) WHERE key IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS due_owner ON due (owner, at, seq) WHERE owner IS NOT NULL;
     CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS registry (
         kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -218,40 +221,6 @@ impl Side {
         query(&self.reading(), "reading segments", sql, [], |row| Ok((row.get(0)?, unsigned(row, 1)?)))
     }
 
-    /// Whether a scheduled event is stored; what is not yet applied the caller knows itself.
-    pub fn is_due_known(&self, id: Uuid) -> Result<bool, Error> {
-        let db = self.decider.lock().expect("no panic while holding the lock");
-        let found = query(
-            &db,
-            "looking up a scheduled event",
-            "SELECT 1 FROM due WHERE id = ?1",
-            [id.as_bytes()],
-            |_| Ok(()),
-        )?;
-        Ok(!found.is_empty())
-    }
-
-    pub fn due(&self, until: Timestamp, max: usize) -> Result<Vec<Due>, Error> {
-        let sql = "SELECT id, at, topic, owner, record FROM due WHERE at <= ?1 ORDER BY at, seq LIMIT ?2";
-        let params = params![until.as_millis(), i64::try_from(max).unwrap_or(i64::MAX)];
-        query(&self.reading(), "reading scheduled events", sql, params, due_row)?
-            .into_iter()
-            .map(due)
-            .collect()
-    }
-
-    pub fn due_by_id(&self, id: Uuid) -> Result<Option<Due>, Error> {
-        let sql = "SELECT id, at, topic, owner, record FROM due WHERE id = ?1";
-        let found = query(&self.reading(), "reading a scheduled event", sql, [id.as_bytes()], due_row)?;
-        found.into_iter().next().map(due).transpose()
-    }
-
-    pub fn due_next(&self) -> Result<Option<Timestamp>, Error> {
-        let sql = "SELECT at FROM due ORDER BY at, seq LIMIT 1";
-        let found = query(&self.reading(), "reading scheduled events", sql, [], |row| row.get(0))?;
-        found.first().map(|at| timestamp(*at)).transpose()
-    }
-
     pub fn mark(&self, name: &str) -> Result<Option<Bytes>, Error> {
         let sql = "SELECT value FROM marks WHERE name = ?1";
         let found = query(&self.reading(), "reading a mark", sql, [name], |row| row.get::<_, Vec<u8>>(0))?;
@@ -287,7 +256,13 @@ impl Side {
         Ok(found.into_iter().next().map(Bytes::from))
     }
 
-    fn reading(&self) -> MutexGuard<'_, Connection> {
+    /// The connection of the writer, which waits for no reader.
+    pub fn deciding(&self) -> MutexGuard<'_, Connection> {
+        self.decider.lock().expect("no panic while holding the lock")
+    }
+
+    /// The connection that readers share.
+    pub fn reading(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().expect("no panic while holding the lock")
     }
 }
@@ -312,22 +287,11 @@ fn shelves(db: &Connection) -> Result<Vec<u32>, Error> {
     query(db, "reading segments", sql, [SEGMENTS_PER_SHELF], |row| row.get(0))
 }
 
-type DueRow = (Vec<u8>, i64, String, Option<String>, Vec<u8>);
-
-fn due_row(row: &Row<'_>) -> rusqlite::Result<DueRow> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-}
-
-fn due((id, at, topic, owner, record): DueRow) -> Result<Due, Error> {
-    let id = Uuid::from_slice(&id).map_err(|e| store("reading a scheduled event", &e))?;
-    Ok(Due { id, at: timestamp(at)?, topic: topic_name(&topic)?, owner, record })
-}
-
-fn timestamp(ms: i64) -> Result<Timestamp, Error> {
+pub fn timestamp(ms: i64) -> Result<Timestamp, Error> {
     Timestamp::from_millis(ms).ok_or_else(|| store("reading a time", &"out of range"))
 }
 
-fn topic_name(text: &str) -> Result<TopicName, Error> {
+pub fn topic_name(text: &str) -> Result<TopicName, Error> {
     TopicName::parse_captured(text).map_err(|e| store("reading a topic's name", &e))
 }
 
@@ -367,7 +331,7 @@ pub fn set_meta(db: &Connection, name: &str, value: i64) -> Result<(), Error> {
         .map_err(failed("writing the side store"))
 }
 
-fn query<T>(
+pub fn query<T>(
     db: &Connection,
     doing: &str,
     sql: &str,
@@ -392,6 +356,6 @@ pub fn failed(doing: &str) -> impl FnOnce(rusqlite::Error) -> Error {
     move |e| store(doing, &e)
 }
 
-fn store(doing: &str, what: &dyn std::fmt::Display) -> Error {
+pub fn store(doing: &str, what: &dyn std::fmt::Display) -> Error {
     Error::Store { doing: doing.to_owned(), what: what.to_string() }
 }

@@ -12,6 +12,7 @@ use super::sidecar::Sidecar;
 use crate::Error;
 use rusqlite::{Connection, Transaction, params};
 use std::collections::BTreeMap;
+use tidings_model::RecordWriter;
 
 /// Bytes of log per transaction while the log is read again.
 const REPLAY_BYTES: u64 = 4 << 20;
@@ -127,8 +128,9 @@ impl Order {
             Entry::TopicDropped { id } => run(tx, "DELETE FROM topics WHERE id = ?1", [id]),
             Entry::DuePut { id, at, topic, owner, record } => {
                 self.next += 1;
-                let sql = "INSERT OR REPLACE INTO due VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-                run(tx, sql, params![self.next, id.as_bytes(), at, topic, owner, record])
+                let sql = "INSERT OR REPLACE INTO due VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                let (_, _, key, _) = RecordWriter::peek(record);
+                run(tx, sql, params![self.next, id.as_bytes(), at, topic, key, owner, record])
             }
             Entry::DueTaken { id } => run(tx, "DELETE FROM due WHERE id = ?1", [id.as_bytes()]),
             Entry::Mark { name, value: Some(value) } => {

@@ -12,7 +12,7 @@ use super::index::{Index, Remembered};
 use super::overlay::Overlay;
 use super::side::Side;
 use crate::memory::IdWindow;
-use crate::{Append, Appended, Batch, Due, Error, Receipt, Trim};
+use crate::{Append, Appended, Batch, Due, DuePut, Error, Receipt, Trim};
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -127,9 +127,9 @@ impl Stage {
         }
         self.last_time = now;
         let due_changed = !batch.due_put.is_empty() || !batch.due_take.is_empty();
-        for id in &batch.due_take {
-            self.set_due(*id, false, group);
-            group.put_side(&Entry::DueTaken { id: *id });
+        for &id in &batch.due_take {
+            self.set_due(id, false, group);
+            group.put_side(&Entry::DueTaken { id });
         }
         for name in &batch.drops {
             if let Some(head) = self.heads.remove(name) {
@@ -142,8 +142,13 @@ impl Stage {
         for append in &mut batch.appends {
             receipt.appended.push(self.append(append, now, group)?);
         }
-        for due in &batch.due_put {
-            receipt.due_duplicate.push(self.put_due(due, now, group)?);
+        for DuePut { due, notice } in &mut batch.due_put {
+            let is_move = taken.contains(&due.id);
+            let is_known = self.put_due(due, is_move, now, group)?;
+            if let (false, Some(notice)) = (is_known, notice) {
+                self.append(notice, now, group)?;
+            }
+            receipt.due_duplicate.push(is_known);
         }
         for mark in &batch.marks {
             group.put_side(&Entry::Mark { name: &mark.name, value: mark.value.as_deref() });
@@ -228,8 +233,15 @@ impl Stage {
     }
 
     /// Whether the id was known, so that nothing changed.
-    fn put_due(&mut self, due: &Due, now: Timestamp, group: &mut Group) -> Result<bool, Error> {
-        if self.is_due(due.id)? || self.remembered(&due.topic, due.id, now)?.is_some() {
+    fn put_due(
+        &mut self,
+        due: &Due,
+        is_move: bool,
+        now: Timestamp,
+        group: &mut Group,
+    ) -> Result<bool, Error> {
+        let is_known = self.is_due(due.id)?;
+        if is_known || (!is_move && self.remembered(&due.topic, due.id, now)?.is_some()) {
             return Ok(true);
         }
         self.set_due(due.id, true, group);

@@ -2,7 +2,8 @@
 //!
 //! Owns: how its attributes become an event's fields. `id` is the idempotency key: as it is where it is a
 //! UUID, else a UUID v5 of source and id, with the original in `context.ce_id`. `type` is the name, `source`
-//! the source, `subject` the key where the path has none, `time` is `occurred_at`; the rest goes to `context`.
+//! the source, `subject` the key where the path has none, `time` is `occurred_at`, the extension `availableat`
+//! is `available_at`; the rest goes to `context`.
 //! Data that is not JSON is kept as a JSON string, bytes as base64 with `context.data_encoding`.
 
 use super::publish;
@@ -96,6 +97,7 @@ struct Attributes {
     kind: Option<String>,
     subject: Option<String>,
     time: Option<Timestamp>,
+    available_at: Option<Timestamp>,
     context: Map<String, Value>,
 }
 
@@ -126,10 +128,8 @@ impl Attributes {
             "source" => self.source = Some(text),
             "type" => self.kind = Some(text),
             "subject" => self.subject = Some(text),
-            "time" => {
-                let time = Timestamp::parse(&text).map_err(|e| invalid(format!("`time` is {e}")))?;
-                self.time = Some(time);
-            }
+            "time" => self.time = Some(timestamp(name, &text)?),
+            "availableat" => self.available_at = Some(timestamp(name, &text)?),
             _ => drop(self.context.insert(name.to_owned(), text.into())),
         }
         Ok(())
@@ -169,6 +169,7 @@ impl Attributes {
             name: Some(kind.into()),
             source: Some(source.into()),
             occurred_at: self.time,
+            available_at: self.available_at,
             context,
             ..NewEvent::new(topic, data.clone().unwrap_or_default())
         };
@@ -179,8 +180,21 @@ impl Attributes {
 }
 
 /// Attributes that have a field of their own, all texts.
-const OURS: &[&str] =
-    &["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
+const OURS: &[&str] = &[
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "availableat",
+    "datacontenttype",
+    "dataschema",
+];
+
+fn timestamp(name: &str, text: &str) -> Result<Timestamp, EventError> {
+    Timestamp::parse(text).map_err(|e| invalid(format!("`{name}` is {e}")))
+}
 
 fn invalid(why: impl Into<String>) -> EventError {
     EventError::Type(why.into())

@@ -4,6 +4,7 @@
 //! without compression, because it is the path where every microsecond counts.
 
 use super::Route;
+use crate::dialect::broker;
 use crate::refusal::Refusal;
 use crate::{Config, Door, gate};
 use axum::body::Body;
@@ -70,6 +71,13 @@ pub async fn unknown(State(door): State<Door>, request: Request) -> Response {
 pub async fn other_method(State(door): State<Door>, request: Request) -> Response {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let methods = super::methods(path);
+    if super::is_brokers(path) {
+        let answer = broker::who::other_method(&door.config, request.method(), request.headers(), &methods);
+        let mut response = watched(&door, &Route::elsewhere(), None, async { answer }).await;
+        let allow = HeaderValue::from_str(&methods).expect("methods of the route table");
+        response.headers_mut().insert(header::ALLOW, allow);
+        return response;
+    }
     let origin = request.headers().get(header::ORIGIN).cloned();
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD);
     let is_preflight = request.method() == Method::OPTIONS && origin.is_some() && asked.is_some();
@@ -100,7 +108,7 @@ fn preflight(config: &Config, origin: Option<&HeaderValue>, methods: &str) -> Re
 }
 
 /// What a page may send; binary CloudEvents carry more, but with names of their own that cannot be listed.
-const HEADERS_TAKEN: &str = "authorization, content-type, accept, last-event-id, ce-id, ce-source, ce-type, ce-specversion, ce-subject, ce-time";
+const HEADERS_TAKEN: &str = "authorization, content-type, accept, last-event-id, ce-id, ce-source, ce-type, ce-specversion, ce-subject, ce-time, ce-availableat";
 /// What a page may read.
 const HEADERS_SHOWN: &str = "retry-after, www-authenticate, allow";
 

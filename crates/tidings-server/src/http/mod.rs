@@ -3,10 +3,10 @@
 //! Owns: [`ROUTES`], from which the router is built and against which `spec/openapi.json` is tested.
 
 mod address;
-mod body;
+pub(crate) mod body;
 mod cloudevents;
 mod health;
-mod layers;
+pub(crate) mod layers;
 mod lines;
 mod login;
 mod ndjson;
@@ -22,6 +22,7 @@ mod tests;
 mod topics;
 mod users;
 
+use crate::dialect::broker;
 use crate::{Door, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -44,9 +45,11 @@ enum Wrap {
     Watched,
     /// Watched, and compressed where the client asks for it.
     Compressed,
+    /// Broker's interface: its own rule for origins, and its own form of errors.
+    Broker,
 }
 
-use Wrap::{Compressed, Own, Watched};
+use Wrap::{Broker, Compressed, Own, Watched};
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
@@ -60,7 +63,9 @@ pub const ROUTES: &[Route] = &[
     Route::new("PUT", "/v1/topics/{topic}", || put(topics::put), Watched),
     Route::new("DELETE", "/v1/topics/{topic}", || delete(topics::delete), Watched),
     Route::new("GET", "/v1/scheduled", || get(scheduled::list), Compressed),
+    Route::new("DELETE", "/v1/scheduled", || delete(scheduled::delete_all), Watched),
     Route::new("GET", "/v1/scheduled/{id}", || get(scheduled::get), Compressed),
+    Route::new("PATCH", "/v1/scheduled/{id}", || patch(scheduled::patch), Watched),
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
     Route::new("POST", "/v1/login", || post(login::login), Watched),
     Route::new("POST", "/v1/logout", || post(login::logout), Watched),
@@ -73,6 +78,14 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
     Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
     Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
+    Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
+    Route::new("POST", "/login", || post(broker::users::login), Broker),
+    Route::new("POST", "/insert", || post(broker::insert::post), Broker),
+    Route::new("GET", "/cancel/{id}", || get(broker::insert::cancel), Broker),
+    Route::new("GET", "/collections/{id}", || get(broker::lists::collection), Broker),
+    Route::new("GET", "/user_events", || get(broker::lists::own), Broker),
+    Route::new("GET", "/events", || get(broker::events::get), Broker),
+    Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),
@@ -98,12 +111,14 @@ impl Route {
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
-    for route in ROUTES {
+    for route in ROUTES.iter().filter(|route| route.wrap != Broker || door.config.broker) {
         let mut handler = (route.handler)();
         if route.wrap == Compressed {
             handler = handler.layer(from_fn(layers::compress));
         }
-        if route.wrap != Own {
+        if route.wrap == Broker {
+            handler = handler.layer(from_fn_with_state((door.clone(), route), broker::who::surround));
+        } else if route.wrap != Own {
             handler = handler.layer(from_fn_with_state((door.clone(), route), layers::watch));
         }
         router = router.route(route.path, handler);
@@ -120,6 +135,11 @@ pub(crate) fn is_publish<B>(request: &http::Request<B>) -> bool {
 /// The first route without the router.
 pub(crate) async fn publish(door: Door, request: axum::extract::Request) -> axum::response::Response {
     publish::post(axum::extract::State(door), request).await
+}
+
+/// Whether `path` of the table is one of Broker's.
+fn is_brokers(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.path == path && route.wrap == Broker)
 }
 
 /// The methods of `path`, as the `Allow` header lists them.

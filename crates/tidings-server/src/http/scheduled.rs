@@ -1,32 +1,73 @@
 //! `/v1/scheduled`: what is due later.
 
 use super::address::{self, Query};
+use super::body::Parts;
 use super::reply;
 use crate::Door;
 use crate::gate::Who;
 use crate::refusal::Refusal;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, Uri};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
-use tidings_log::Due;
-use tidings_model::{Record, Timestamp, Uuid};
+use std::io::Write as _;
+use tidings_log::{Due, DuePlace};
+use tidings_model::{Code, EventError, Record, Timestamp, Topic, Uuid};
 
-/// `GET /v1/scheduled`: the caller's own, an admin's all, the next due first.
+/// A change is small.
+const CHANGE_BYTES_MAX: usize = 4 << 10;
+
+/// `GET /v1/scheduled`: a page of the caller's own, an admin's all, the next due first. Its cursor goes on live
+/// in `$schedule`.
 pub async fn list(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {
-    let query = Query::parse(&uri, &["limit"])?;
+    let query = Query::parse(&uri, &["topic", "after", "limit"])?;
     let limit = query.limit(door.tidings.limits())?;
-    let found = door.tidings.scheduled(&who, limit).await?;
+    let topic = query.one("topic")?.map(Topic::parse).transpose()?;
+    let after = query.one("after")?.map(place).transpose()?;
+    let found = door.tidings.scheduled(&who, topic.as_ref(), after, limit).await?;
     let mut out = br#"{"events":["#.to_vec();
-    for (i, due) in found.into_iter().enumerate() {
+    for (i, due) in found.dues.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
         write_json(&mut out, due, false)?;
     }
-    out.extend_from_slice(b"]}");
+    write!(out, "],\"cursor\":\"{}\"", found.cursor).expect("memory");
+    if let Some(next) = found.next {
+        write!(out, ",\"next\":\"{}\"", after_text(next)).expect("memory");
+    }
+    out.push(b'}');
     Ok(reply::json(StatusCode::OK, out))
+}
+
+/// A place as the `after` of the next request.
+fn after_text(place: DuePlace) -> String {
+    format!("{}.{}", place.at.as_millis(), place.order)
+}
+
+/// The place that a page's `next` names.
+fn place(text: &str) -> Result<DuePlace, Refusal> {
+    let parse = || {
+        let (at, order) = text.split_once('.')?;
+        Some(DuePlace { at: Timestamp::from_millis(at.parse().ok()?)?, order: order.parse().ok()? })
+    };
+    parse().ok_or_else(|| Refusal::new(Code::CursorInvalid, "`after` is not the `next` of a page"))
+}
+
+/// `DELETE /v1/scheduled?topic=`: everything scheduled for an address that the caller may manage.
+pub async fn delete_all(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {
+    let query = Query::parse(&uri, &["topic", "after"])?;
+    let after = query.one("after")?.map(place).transpose()?;
+    let missing = || Refusal::parameter("name the `topic` or `topic:key` whose events are to be cancelled");
+    let topic = Topic::parse(query.one("topic")?.ok_or_else(missing)?)?;
+    let done = door.tidings.cancel_all(&who, &topic, after).await?;
+    let mut answer = json!({ "cancelled": done.count });
+    if let Some(next) = done.next {
+        answer["next"] = after_text(next).into();
+    }
+    Ok(reply::json(StatusCode::OK, answer.to_string()))
 }
 
 /// `GET /v1/scheduled/{id}`: one of them, with its data.
@@ -44,6 +85,27 @@ pub async fn delete(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result
     Query::parse(&uri, &[])?;
     door.tidings.cancel(&who, id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// What may be changed about a scheduled event.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a change is a JSON object")]
+struct Change {
+    available_at: Timestamp,
+}
+
+/// `PATCH /v1/scheduled/{id}`: moves it to another time.
+pub async fn patch(State(door): State<Door>, Who(who): Who, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let id = address::scheduled_id(&parts.uri)?;
+    Query::parse(&parts.uri, &[])?;
+    let mut body = Parts::new(body, door.tidings.limits().read_timeout_ms);
+    let body = body.whole(CHANGE_BYTES_MAX).await?;
+    let change: Change = serde_json::from_slice(&body).map_err(|e| EventError::from_json(&e))?;
+    let moved = door.tidings.move_scheduled(&who, id, change.available_at).await?;
+    let mut out = Vec::new();
+    write_json(&mut out, moved, true)?;
+    Ok(reply::json(StatusCode::OK, out))
 }
 
 /// An event on the wire that has no offset yet.

@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tidings_engine::auth::{Gate, Keys, Secret, UserSettings, Users};
 use tidings_engine::{Hub, Services, Tidings};
 use tidings_log::memory::MemoryLog;
-use tidings_log::{Answer, Batch, Bounds, Due, Error, Log, ReadMax, Receipt, State, SystemClock};
+use tidings_log::{
+    Answer, Batch, Bounds, Due, DuePage, DueQuery, Error, Log, ReadMax, Receipt, State, SystemClock,
+};
 use tidings_model::{Event, Key, Limits, Offset, Timestamp, TopicName, Uuid};
 use tower::ServiceExt as _;
 
@@ -223,8 +225,8 @@ impl Log for Breakable {
         self.log.at_size(topic, bytes)
     }
 
-    fn due(&self, until: Timestamp, max: usize) -> Answer<'_, Vec<Due>> {
-        self.log.due(until, max)
+    fn due(&self, query: DueQuery, max: ReadMax) -> Answer<'_, DuePage> {
+        self.log.due(query, max)
     }
 
     fn due_by_id(&self, id: Uuid) -> Answer<'_, Option<Due>> {

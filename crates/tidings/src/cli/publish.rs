@@ -9,7 +9,7 @@ use super::{Context, Usage};
 use anyhow::{Result, bail};
 use serde_json::value::RawValue;
 use std::time::Duration;
-use tidings::{Topic, Uuid};
+use tidings::{Timestamp, Topic, Uuid};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,8 +24,11 @@ pub struct Args {
     /// Give every event this name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Schedule every event for this time (RFC 3339, such as 2030-01-31T12:00:00Z)
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| Timestamp::parse(text))]
+    at: Option<Timestamp>,
     /// The lines are whole events (with `data`, `key`, `name` ...), not only their data
-    #[arg(long, conflicts_with_all = ["key_field", "name"])]
+    #[arg(long, conflicts_with_all = ["key_field", "name", "at"])]
     events: bool,
     /// How long to go on trying while the server cannot be reached
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
@@ -86,7 +89,9 @@ fn write_event(args: &Args, line: &Line, body: &mut Vec<u8>) -> Result<bool> {
     };
     let name = args.name.as_ref().map(|name| json_text(name));
     let data = if object.is_some() { text.to_owned() } else { json_text(text) };
-    let all = [("id", Some(&id)), ("key", key.as_ref()), ("name", name.as_ref()), ("data", Some(&data))];
+    let at = args.at.map(|at| json_text(&at.to_string()));
+    let (key, name, at) = (key.as_ref(), name.as_ref(), at.as_ref());
+    let all = [("id", Some(&id)), ("key", key), ("name", name), ("available_at", at), ("data", Some(&data))];
     fields::write(all.into_iter().filter_map(|(field, value)| Some((field, value?.as_str()))), body);
     Ok(true)
 }
@@ -150,6 +155,8 @@ mod tests {
             json!({"key": "1", "data": {"a": 1}})
         );
         assert_eq!(event(&["--events"], r#"{"data":1}"#).unwrap(), json!({"data": 1}));
+        let at = "2030-01-31T12:00:00.000Z";
+        assert_eq!(event(&["--at", at], "1").unwrap(), json!({"available_at": at, "data": "1"}));
         for (flags, line) in
             [(&["--key-field", "b"][..], r#"{"a":1}"#), (&["--key-field", "b"], "x"), (&["--events"], "x")]
         {

@@ -4,11 +4,12 @@ use super::{Context, Place};
 use anyhow::{Context as _, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tidings::config::broker::{Flags, Way};
 use tidings::config::{Config, Setting};
 use tidings::{Builder, Running};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pub place: Place,
@@ -30,6 +31,18 @@ pub struct Args {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<String>,
+    /// How long a user's token is good for, in seconds (Broker's flag) [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    expiry: Option<String>,
+    /// `https` serves TLS with --cert-path and --key-path (Broker's flag) [default: http]
+    #[arg(long, value_name = "http|https")]
+    connection: Option<String>,
+    /// The private key of `--connection https` (Broker's flag) [default: ./broker.rsa]
+    #[arg(long, value_name = "FILE")]
+    key_path: Option<String>,
+    /// The certificate of `--connection https` (Broker's flag) [default: ./broker.pem]
+    #[arg(long, value_name = "FILE")]
+    cert_path: Option<String>,
     /// A JWK set whose keys verify tokens. Repeatable
     #[arg(long, value_name = "FILE")]
     jwks: Vec<String>,
@@ -39,6 +52,12 @@ pub struct Args {
     /// A shared secret that verifies tokens (HS256); the first signs users' tokens. Better set TIDINGS_SECRET. Repeatable
     #[arg(long, value_name = "TEXT")]
     secret: Vec<String>,
+    /// A time server (NTP) to follow instead of the usual ones. Repeatable
+    #[arg(long, value_name = "HOST[:PORT]")]
+    ntp_server: Vec<String>,
+    /// Take the time from this machine alone, ask no time server
+    #[arg(long, conflicts_with = "ntp_server")]
+    no_ntp: bool,
     /// How much to log: error, warn, info, debug, trace, or a filter of these [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -62,10 +81,19 @@ impl Args {
             many("--jwks", "auth.jwks", &self.jwks),
             many("--pem", "auth.pem", &self.pem),
             many("--secret", "auth.secrets", &self.secret),
+            many("--ntp-server", "time.servers", &self.ntp_server),
+            // Naming a server means following it, whatever the file says.
+            one("--ntp-server", "time.ntp", (!self.ntp_server.is_empty()).then(|| "true".to_owned())),
+            one("--no-ntp", "time.ntp", self.no_ntp.then(|| "false".to_owned())),
             one("--log-level", "log_level", self.log_level.clone()),
             one("--threads", "threads", self.threads.map(|n| n.to_string())),
         ];
         settings.into_iter().flatten().collect()
+    }
+
+    fn broker(&self) -> Flags {
+        let Self { expiry, connection, key_path, cert_path, .. } = self.clone();
+        Flags { expiry, connection, key_path, cert_path }
     }
 
     /// What the flag says, for the time before all layers are laid.
@@ -75,7 +103,11 @@ impl Args {
 }
 
 pub fn run(args: Args, context: Context) -> Result<()> {
-    let config = context.layers.settings(args.settings())?.finish();
+    let broker = args.broker();
+    let is_brokers = broker.is_used();
+    let signs_up = is_brokers || !args.origin.is_empty() || !args.secret.is_empty();
+    let settings = [args.settings(), broker.settings()?].concat();
+    let config = context.layers.started_as(Way { signs_up, is_brokers }).settings(settings)?.finish();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.threads > 0 {
         runtime.worker_threads(config.threads);

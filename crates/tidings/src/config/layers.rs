@@ -1,8 +1,10 @@
 //! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
 
+use super::broker::{self, Way};
 use super::{Config, ConfigError, check_secret};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use tidings_engine::auth::SignUp;
 use toml::{Table, Value};
 
 /// How a setting is written in an environment variable or a flag.
@@ -61,6 +63,12 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("auth.pem", Kind::List),
     ("auth.jwks", Kind::List),
     ("retention.every_ms", Kind::Number),
+    ("broker.enabled", Kind::Truth),
+    ("broker.topics", Kind::List),
+    ("limits.broker_list_events", Kind::Number),
+    ("limits.broker_list_bytes", Kind::Number),
+    ("limits.broker_frame_bytes", Kind::Number),
+    ("limits.broker_view_bytes", Kind::Number),
     ("users.sign_up", Kind::Text),
     ("users.token_ttl_ms", Kind::Number),
     ("users.password_chars_min", Kind::Number),
@@ -74,6 +82,11 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("users.name_per_minute", Kind::Number),
     ("users.hashes_waiting", Kind::Number),
     ("users.max", Kind::Number),
+    ("time.ntp", Kind::Truth),
+    ("time.servers", Kind::List),
+    ("time.every_ms", Kind::Number),
+    ("time.timeout_ms", Kind::Number),
+    ("time.step_max_ms", Kind::Number),
 ];
 
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
@@ -112,6 +125,10 @@ pub struct Layers {
     config: Config,
     /// Secrets that nothing overrides.
     extra_secrets: Vec<String>,
+    /// Started as Broker is started.
+    way: Way,
+    /// An address was named, not only a port.
+    has_address: bool,
 }
 
 impl Layers {
@@ -127,6 +144,7 @@ impl Layers {
         };
         self.config = toml::from_str(&text).map_err(refuse)?;
         self.table = toml::from_str(&text).map_err(refuse)?;
+        self.has_address = self.has("http", "listen");
         let said_by = format!("{}: auth.secrets", path.display());
         self.config.auth.secrets.iter().try_for_each(|secret| check_given(&said_by, &secret.0))?;
         Ok(self)
@@ -139,6 +157,12 @@ impl Layers {
     ) -> Result<Self, ConfigError> {
         let mut settings = Vec::new();
         for (name, value) in variables {
+            if name == broker::SAVE_PATH {
+                // First, so that our own variable wins whichever comes first.
+                let data = Setting { said_by: name.into(), place: "data", values: vec![value.into()] };
+                settings.insert(0, data);
+                self = self.started_as(Way { signs_up: true, is_brokers: true });
+            }
             if name == ER_JWT_SECRET {
                 check_secret(name, value)?;
                 self.extra_secrets.push(value.to_owned());
@@ -181,8 +205,41 @@ impl Layers {
         &self.config
     }
 
+    /// Takes note of how the program was started; both add up.
+    pub fn started_as(mut self, way: Way) -> Self {
+        self.way.signs_up |= way.signs_up;
+        self.way.is_brokers |= way.is_brokers;
+        self
+    }
+
+    fn has(&self, section: &str, word: &str) -> bool {
+        self.table.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(word))
+    }
+
+    /// Broker's defaults, where nothing else was said.
+    fn go_brokers_way(&mut self) {
+        if self.way.is_brokers && !self.has_address {
+            let all = std::net::Ipv4Addr::UNSPECIFIED.into();
+            self.config.http.listen.set_ip(all);
+            tracing::info!(
+                "started as Broker is: listening on all addresses; --listen 127.0.0.1 limits that"
+            );
+        }
+        if self.way.signs_up && !self.has("users", "sign_up") {
+            self.config.users.sign_up = SignUp::Open;
+            tracing::warn!(
+                "started with a flag or variable of Broker's: everybody may sign up; users.sign_up = \"closed\" stops that"
+            );
+        }
+        if self.way.is_brokers && !self.has("http", "origins") {
+            self.config.http.origins = vec![broker::ORIGIN.into()];
+            tracing::info!(origin = broker::ORIGIN, "started as Broker is: pages of one origin may call");
+        }
+    }
+
     /// What is set in the end.
     pub fn finish(mut self) -> Config {
+        self.go_brokers_way();
         self.config.auth.others.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
         self.config
     }
@@ -210,6 +267,7 @@ impl Layers {
             rest = tail;
         }
         table.insert(rest.to_owned(), value);
+        self.has_address |= setting.place == "http.listen";
         Ok(())
     }
 
@@ -357,8 +415,10 @@ mod tests {
         let mut full = Table::new();
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
+        full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
+        full.insert("time".into(), Value::try_from(tidings_drivers::time::Config::default()).unwrap());
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {
                 let place = format!("{section}.{word}");

@@ -1,6 +1,7 @@
 //! The black box: the real `tidings` program, met only through its doors and its command line.
 
 mod bad_input;
+mod broker;
 mod cli;
 mod crash;
 mod filter;
@@ -9,6 +10,8 @@ mod harness;
 mod http;
 mod library;
 mod quickstart;
+mod schedule;
 mod shutdown;
 mod slow_reader;
+mod time;
 mod users;

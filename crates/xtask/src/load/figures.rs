@@ -1,9 +1,9 @@
 //! The standard set, one entry a figure.
 
-use super::length;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
+use super::{broker, length};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -48,6 +48,17 @@ pub const ALL: &[Figure] = &[
     Figure { name: "topics", what: "publishing to 1 topic against 10,000", take: topics },
     Figure { name: "subscribers", what: "a delivery to 100 subscribers against 10,000", take: subscribers },
     Figure { name: "start", what: "first answer and memory on an empty log", take: start },
+    Figure {
+        name: "broker-connect",
+        what: "Broker's state on connect, 100 names of 1,000 collections",
+        take: broker::connect,
+    },
+    Figure {
+        name: "broker-insert",
+        what: "Broker's insert into 10 collections against 100,000",
+        take: broker::insert,
+    },
+    Figure { name: "broker-idle", what: "100 users of Broker, logged in and idle", take: broker::idle },
     Figure { name: "length", what: "a log of 10 thousand events against 10 million", take: length::take },
 ];
 

@@ -3,6 +3,7 @@
 //! Owns: building both, the order of the figures, the report. Never: leaves loopback, or ends a process that
 //! it did not start.
 
+mod broker;
 mod figures;
 mod length;
 mod meter;

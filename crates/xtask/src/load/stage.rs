@@ -54,15 +54,29 @@ impl Stage {
 
     /// A server on an empty log.
     pub fn server(&self) -> Result<Server> {
-        self.server_on(&self.fresh_path("data"))
+        self.server_with(&[])
+    }
+
+    /// The same with further flags.
+    pub fn server_with(&self, flags: &[&str]) -> Result<Server> {
+        self.serve(&self.fresh_path("data"), flags)
     }
 
     /// A server on a data directory, ready, with a token for everything.
     pub fn server_on(&self, data: &Path) -> Result<Server> {
+        self.serve(data, &[])
+    }
+
+    fn serve(&self, data: &Path, flags: &[&str]) -> Result<Server> {
         let port = free_port()?;
         let log = self.fresh_path("server.log");
         let mut command = Command::new(&self.tidings);
-        command.arg("serve").arg("--data").arg(data).args(["--port", &port.to_string()]);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--port", &port.to_string(), "--no-ntp"])
+            .args(flags);
         let output = std::fs::File::create(&log)?;
         command.stdout(output.try_clone()?).stderr(output);
         let process = Process::start(command, port, "/livez").with_context(|| {

@@ -156,12 +156,67 @@ async fn an_event_for_later_is_listed_shown_and_cancelled_by_its_owner() {
     assert_eq!((&list["events"][0]["topic"], list["events"][0].get("data")), (&json!("t:k"), None));
     assert_eq!(site.ask("GET", "/v1/scheduled", &bob, "").await.ok()["events"], json!([]));
     assert_eq!(site.ask("GET", &uri, &ann, "").await.ok()["data"], json!({"a":1}));
-    for method in ["GET", "DELETE"] {
-        assert_eq!(site.ask(method, &uri, &bob, "").await.code(), "forbidden");
+    let later = Timestamp::default().plus_millis(2_000_000_000_001);
+    let change = format!(r#"{{"available_at":"{later}"}}"#);
+    for method in ["GET", "PATCH", "DELETE"] {
+        assert_eq!(site.ask(method, &uri, &bob, change.clone()).await.code(), "forbidden");
+    }
+    let moved = site.ask("PATCH", &uri, &ann, change.clone()).await.ok();
+    assert_eq!((&moved["available_at"], &moved["data"]), (&json!(later.to_string()), &json!({"a":1})));
+    assert_eq!(site.ask("GET", &uri, &ann, "").await.ok(), moved);
+    for (body, code) in [
+        ("", "json_invalid"),
+        ("{}", "event_invalid"),
+        (r#"{"available_at":-5}"#, "event_invalid"),
+        (r#"{"available_at":"9999-12-31T00:00:00Z"}"#, "schedule_too_far"),
+        (r#"{"available_at":"2030-01-01T00:00:00Z","name":"x"}"#, "field_unknown"),
+    ] {
+        assert_eq!(site.ask("PATCH", &uri, &ann, body).await.code(), code, "{body}");
     }
     assert_eq!(site.ask("DELETE", &uri, &ann, "").await.status, StatusCode::NO_CONTENT);
-    for method in ["GET", "DELETE"] {
-        assert_eq!(site.ask(method, &uri, &ann, "").await.code(), "scheduled_unknown");
+    for method in ["GET", "PATCH", "DELETE"] {
+        assert_eq!(site.ask(method, &uri, &ann, change.clone()).await.code(), "scheduled_unknown");
     }
     assert_eq!(site.ask("DELETE", "/v1/scheduled/7", &ann, "").await.code(), "scheduled_unknown");
+}
+
+#[tokio::test]
+async fn the_schedule_is_listed_in_pages_and_cancelled_by_address() {
+    let site = Site::start();
+    let token = |sub: &str| site.token(json!({"topics":"*","sub":sub}));
+    let (ann, bob) = (token("ann"), token("bob"));
+    for (n, who) in [&ann, &bob, &ann, &ann, &bob].iter().enumerate() {
+        let at = Timestamp::default().plus_millis(2_000_000_000_000 + n as i64);
+        let sent = format!(r#"{{"data":{n},"key":"{}","available_at":"{at}"}}"#, n % 2);
+        site.ask("POST", "/v1/topics/t/events", who, sent).await.ok();
+    }
+    let keys = async |query: &str, who: &str| {
+        let (mut keys, mut after) = (Vec::new(), String::new());
+        loop {
+            let uri = format!("/v1/scheduled?limit=1{query}{after}");
+            let page = site.ask("GET", &uri, who, "").await.ok();
+            keys.extend(page["events"].as_array().unwrap().iter().map(|e| e["topic"].clone()));
+            let Some(next) = page["next"].as_str() else { return keys };
+            after = format!("&after={next}");
+        }
+    };
+    assert_eq!(keys("", &ann).await, ["t:0", "t:0", "t:1"]);
+    assert_eq!(keys("&topic=t:0", &ann).await, ["t:0", "t:0"]);
+    assert_eq!(keys("&topic=t", &bob).await, ["t:1", "t:0"]);
+    assert_eq!(keys("", &site.admin()).await, ["t:0", "t:1", "t:0", "t:1", "t:0"]);
+    assert!(keys("&topic=u", &site.admin()).await.is_empty());
+    assert!(keys("", &site.anyone()).await.is_empty(), "without a sub nothing is one's own");
+    let cancel =
+        async |query: &str, who: &str| site.ask("DELETE", &format!("/v1/scheduled{query}"), who, "").await;
+    assert_eq!(cancel("?topic=t:0", &bob).await.ok(), json!({"cancelled":1}));
+    assert_eq!(cancel("?topic=t:0", &bob).await.ok(), json!({"cancelled":0}));
+    assert_eq!(cancel("?topic=t", &site.admin()).await.ok(), json!({"cancelled":4}));
+    assert_eq!(cancel("", &ann).await.code(), "parameter_invalid");
+    for after in ["7", "7.x", "x.7", "99999999999999999.1"] {
+        let uri = format!("/v1/scheduled?after={after}");
+        assert_eq!(site.ask("GET", &uri, &ann, "").await.code(), "cursor_invalid");
+    }
+    let said = site.ask("GET", "/v1/topics/$schedule/events", &bob, "").await.ok();
+    let said: Vec<_> = said["events"].as_array().unwrap().iter().map(|e| e["name"].clone()).collect();
+    assert_eq!(said, ["scheduled", "scheduled", "cancelled", "cancelled"]);
 }

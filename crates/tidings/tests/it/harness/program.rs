@@ -48,11 +48,20 @@ impl Program {
 
     /// A command of the program in `dir`, without any settings from our own environment.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, dir: &Path, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_tidings")), dir, args)
+    }
+
+    /// The same for another program.
+    pub fn command_of<S: AsRef<std::ffi::OsStr>>(&self, program: &Path, dir: &Path, args: &[S]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(dir).env(MARK, &self.mark).kill_on_drop(true);
-        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("TIDINGS_") || n == "ER_JWT_SECRET") {
+        for (name, _) in std::env::vars().filter(|(n, _)| {
+            n.starts_with("TIDINGS_") || ["ER_JWT_SECRET", "SAVE_PATH", "RUST_LOG"].contains(&n.as_str())
+        }) {
             command.env_remove(name);
         }
+        // Tests ask no time server but their own, which a flag names.
+        command.env("TIDINGS_TIME_NTP", "false");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -1,0 +1,42 @@
+//! A request's body: JSON, small enough, and what is missing in it said in Broker's words.
+
+use super::denied::Denied;
+use crate::Door;
+use crate::http::body::Parts;
+use crate::refusal::Refusal;
+use axum::extract::Request;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use tidings_model::{Code, EventError};
+
+/// The body's bytes. One that is refused is taken from the wire, so that the client gets to read why.
+pub async fn body(door: &Door, request: Request) -> Result<Bytes, Denied> {
+    let (head, body) = request.into_parts();
+    let mut parts = Parts::new(body, door.tidings.limits().read_timeout_ms);
+    let whole = match is_json(&head.headers) {
+        true => parts.whole(door.tidings.limits().body_bytes).await,
+        false => Err(Refusal::new(Code::MediaTypeUnsupported, "The request's content-type is not supported")),
+    };
+    whole.map_err(|refusal| {
+        parts.discard(&door.services);
+        refusal.into()
+    })
+}
+
+/// Without a type it is taken for JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return true };
+    let kind = kind.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// The fields of a body.
+pub fn fields<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Denied> {
+    let text = std::str::from_utf8(body).map_err(|e| EventError::Utf8(e.valid_up_to()));
+    let text = text.map_err(|e| Denied::new(e.code(), e.to_string()))?;
+    serde_json::from_str(text).map_err(|error| {
+        let error = EventError::from_json(&error);
+        Denied::new(error.code(), format!("Request body deserialize error: {error}"))
+    })
+}

@@ -1,0 +1,258 @@
+//! The state of one name as Broker's clients get it: columns, events, rows.
+//!
+//! Owns: the rendered part of each collection, kept in the order of the rows, and how many rows have which
+//! column; so a change renders one collection, and a frame is put together by copying. Never: reads the log.
+
+use super::{ascii, title};
+use bytes::Bytes;
+use serde::Deserializer as _;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::Arc;
+use tidings_engine::broker::{BrokerEvent, Place};
+use tidings_model::{Event, Uuid};
+
+/// The rendered collections of a name, the newest first.
+#[derive(Default)]
+pub struct View {
+    rows: BTreeMap<Reverse<Place>, Part>,
+    columns: BTreeMap<Arc<str>, usize>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Collections were left out for want of room.
+    pub is_cut: bool,
+}
+
+/// One collection.
+struct Part {
+    event: Box<[u8]>,
+    row: Box<[u8]>,
+    columns: Box<[Arc<str>]>,
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        self.event.len() + self.row.len() + 16 * self.columns.len() + PART
+    }
+}
+
+/// What keeping a part costs beside its text.
+const PART: usize = 96;
+/// Fields of every row, which a column of the data's own would cover.
+const FIXED: [&str; 2] = ["timestamp", "collection_id"];
+
+impl View {
+    /// Holds parts of `bytes_max` bytes at most; beyond that the collections with the oldest events go.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.bytes_max);
+    }
+
+    /// The latest event of its collection takes the place of the one before.
+    pub fn put(&mut self, event: &Event, place: Place, before: Option<Place>) {
+        if let Some(gone) = before.and_then(|before| self.rows.remove(&Reverse(before))) {
+            self.forget(gone);
+        }
+        if event.record().is_deleted() {
+            return;
+        }
+        let Some(fields) = event.data().and_then(fields) else { return };
+        let columns: Box<[_]> = fields
+            .iter()
+            .filter(|(name, _)| !FIXED.contains(&name.as_ref()))
+            .map(|(name, _)| self.column(name))
+            .collect();
+        let part = Part { event: render(&BrokerEvent::of(event)), row: row(event, place, &fields), columns };
+        self.bytes += part.bytes();
+        self.rows.insert(Reverse(place), part);
+        while self.bytes > self.bytes_max && self.rows.len() > 1 {
+            let (_, gone) = self.rows.pop_last().expect("not empty");
+            self.forget(gone);
+            self.is_cut = true;
+        }
+    }
+
+    /// Counts a row with this column.
+    fn column(&mut self, name: &str) -> Arc<str> {
+        if let Some((own, _)) = self.columns.get_key_value(name) {
+            let own = Arc::clone(own);
+            *self.columns.get_mut(name).expect("just found") += 1;
+            return own;
+        }
+        let own: Arc<str> = name.into();
+        self.columns.insert(Arc::clone(&own), 1);
+        own
+    }
+
+    fn forget(&mut self, part: Part) {
+        self.bytes -= part.bytes();
+        for name in &part.columns {
+            let count = self.columns.get_mut(name).expect("counted when it came in");
+            *count -= 1;
+            if *count == 0 {
+                self.columns.remove(name);
+            }
+        }
+    }
+
+    /// Bytes it holds, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The whole state as one frame. The order of the fields is the one that Broker's own client survives:
+    /// it takes the first `data:`, `id:` and so on wherever they are.
+    pub fn frame(&self, name: &str) -> Bytes {
+        let mut out = Vec::with_capacity(self.bytes + 1024);
+        write!(out, "id:{}\nretry:5000\nevent:{name}\ndata:", Uuid::now_v7()).expect("memory");
+        out.extend_from_slice(br#"{"columns":[{"field":"timestamp","title":"Timestamp"},"#);
+        out.extend_from_slice(br#"{"field":"collection_id","title":"collection_id"}"#);
+        for name in self.columns.keys() {
+            out.extend_from_slice(br#",{"field":"#);
+            ascii::string(&mut out, name);
+            out.extend_from_slice(br#","title":"#);
+            ascii::string(&mut out, &title::title(name));
+            out.push(b'}');
+        }
+        for (list, part) in [("events", (|p| &p.event) as fn(&Part) -> &[u8]), ("rows", |p| &p.row)] {
+            write!(out, "],\"{list}\":[").expect("memory");
+            for (i, row) in self.rows.values().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(part(row));
+            }
+        }
+        out.extend_from_slice(b"]}\n\n");
+        out.into()
+    }
+}
+
+/// The event as JSON in one line of ASCII.
+pub fn render(event: &BrokerEvent) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(event.data.len() + 320);
+    write!(out, "{{\"id\":\"{}\",\"user_id\":", event.id).expect("memory");
+    ascii::string(&mut out, &event.user);
+    out.extend_from_slice(b",\"collection_id\":");
+    ascii::string(&mut out, &event.collection);
+    out.extend_from_slice(b",\"event\":");
+    ascii::string(&mut out, &event.event);
+    let BrokerEvent { timestamp, is_published, is_cancelled, data, .. } = event;
+    write!(
+        out,
+        ",\"timestamp\":{timestamp},\"published\":{is_published},\"cancelled\":{is_cancelled},\"data\":"
+    )
+    .expect("memory");
+    ascii::json(&mut out, data);
+    out.push(b'}');
+    out.into()
+}
+
+fn row(event: &Event, place: Place, fields: &[(Cow<'_, str>, &RawValue)]) -> Box<[u8]> {
+    let mut out = vec![b'{'];
+    for (name, value) in fields.iter().filter(|(name, _)| !FIXED.contains(&name.as_ref())) {
+        ascii::string(&mut out, name);
+        out.push(b':');
+        ascii::json(&mut out, value.get());
+        out.push(b',');
+    }
+    write!(out, "\"timestamp\":\"{}\",\"collection_id\":", place.timestamp).expect("memory");
+    ascii::string(&mut out, event.key().unwrap_or_default());
+    out.push(b'}');
+    out.into()
+}
+
+/// The fields of a JSON object, `None` for other values. A name that is repeated counts once, with its last value.
+fn fields(data: &str) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+    struct Fields;
+    impl<'de> Visitor<'de> for Fields {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut fields = BTreeMap::new();
+            while let Some((Text(name), value)) = map.next_entry()? {
+                fields.insert(name, value);
+            }
+            Ok(fields.into_iter().collect())
+        }
+    }
+    serde_json::Deserializer::from_str(data).deserialize_map(Fields).ok()
+}
+
+/// A text that is borrowed where it holds no escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use tidings_model::{Epoch, NewEvent, Offset, RecordWriter, Timestamp, Topic, TopicName};
+
+    fn event(offset: u64, key: &str, seconds: i64, data: &str) -> (Event, Place) {
+        let topic = Topic::parse(&format!("t:{key}")).unwrap();
+        let mut new = NewEvent::new(topic, data.to_owned());
+        new.occurred_at = Timestamp::from_millis(seconds * 1000);
+        let record = RecordWriter::encode(&new, Uuid::from_u128(offset.into()));
+        let event = Event::new(TopicName::parse("t").unwrap(), Epoch(1), Offset(offset), record.into());
+        (event.unwrap(), Place { timestamp: seconds, offset: Offset(offset) })
+    }
+
+    fn state(view: &View) -> Value {
+        let frame = String::from_utf8(view.frame("t").to_vec()).unwrap();
+        assert!(frame.is_ascii() && frame.ends_with("\n\n") && frame.starts_with("id:"));
+        let lines: Vec<&str> = frame.trim_end().lines().collect();
+        assert_eq!((lines.len(), lines[1], lines[2]), (4, "retry:5000", "event:t"));
+        serde_json::from_str(lines[3].strip_prefix("data:").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn columns_are_those_of_the_rows_there_are() {
+        let mut view = View::new(1 << 20);
+        let (a, at_a) = event(1, "a", 5, r#"{"userId":1,"timestamp":7,"b":2,"b":3}"#);
+        view.put(&a, at_a, None);
+        let (b, at_b) = event(2, "b", 9, "{\"client_name\":\n\"é\"}");
+        view.put(&b, at_b, None);
+        let found = state(&view);
+        let fields: Vec<&str> =
+            found["columns"].as_array().unwrap().iter().map(|c| c["field"].as_str().unwrap()).collect();
+        assert_eq!(fields, ["timestamp", "collection_id", "b", "client_name", "userId"]);
+        assert_eq!(found["columns"][4]["title"], "User id");
+        assert_eq!(found["rows"][0], json!({"client_name": "é", "timestamp": "9", "collection_id": "b"}));
+        assert_eq!(found["rows"][1], json!({"userId": 1, "b": 3, "timestamp": "5", "collection_id": "a"}));
+        assert_eq!(found["events"][1]["data"]["timestamp"], 7);
+
+        let (later, at) = event(3, "a", 6, r#"{"c":1}"#);
+        view.put(&later, at, Some(at_a));
+        let found = state(&view);
+        assert_eq!(found["columns"].as_array().unwrap().len(), 4);
+        let (no_object, at_last) = event(4, "a", 6, "\"{}\"");
+        view.put(&no_object, at_last, Some(at));
+        assert_eq!(state(&view)["rows"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn beyond_its_room_the_oldest_go_and_nothing_is_counted_twice() {
+        let mut view = View::new(2000);
+        for n in 1..=50 {
+            let (event, place) = event(n, &n.to_string(), n as i64, r#"{"x":1}"#);
+            view.put(&event, place, None);
+        }
+        assert!(view.is_cut && view.bytes() <= 2000);
+        assert_eq!(state(&view)["rows"][0]["timestamp"], "50");
+        let sum: usize = view.rows.values().map(Part::bytes).sum();
+        assert_eq!((sum, view.columns["x"]), (view.bytes(), view.rows.len()));
+    }
+}

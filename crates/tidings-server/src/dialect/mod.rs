@@ -1,0 +1,3 @@
+//! Other systems' own URLs and frames, over the same engine. Wire only: no business here.
+
+pub mod broker;

@@ -28,7 +28,7 @@ async fn a_page_shows_what_the_expression_says_when_worked_out_by_hand() {
     let by_hand: [(&str, ByHand); 3] = [
         ("data.a == true or data.b == true and data.c == true", |[a, b, c]| *a || (*b && *c)),
         ("(data.a == true OR data.b == true) AND data.c == true", |[a, b, c]| (*a || *b) && *c),
-        ("not (data.a == true and data.b == true) or data.c in [false]", |[a, b, c]| !(*a && *b) || !*c),
+        ("not (data.a == true and data.b == true) or data.c in [false]", |[a, b, c]| !(*a && *b && *c)),
     ];
     for (text, is_wanted) in by_hand {
         let path = format!("/v1/topics/t/events?filter={}", encode(text));

@@ -82,16 +82,8 @@ pub fn carry<F: Future<Output = ()> + Send + 'static>(
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if handover.is_some() {
-        // Its socket is closed at the end; a client that used it again would be cut off.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     // Proxies that buffer would hold events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    if handover.is_some() {
-        // The socket ends with the stream; a client must not send its next request into it.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     Ok(response)
 }
 

@@ -271,7 +271,7 @@ impl Leg {
 
     /// Whether this leg delivers `event`, its own cursor and other legs aside (I6).
     pub fn wants(&self, event: &Event, who: &Principal) -> bool {
-        self.filter.matches(event) && who.may_see(event)
+        who.may_see(event) && self.filter.matches(event)
     }
 
     /// Whether this leg also covers what `other` delivers at `event`.

@@ -148,7 +148,7 @@ impl Tidings {
             (None, Some(_)) => bounds.tail,
             (None, None) => after,
         };
-        let passes = |e: &Event| filter.matches(e) && who.may_see(e);
+        let passes = |e: &Event| who.may_see(e) && filter.matches(e);
         Ok(Page { events: read.into_iter().filter(passes).collect(), after, bounds, is_gap })
     }
 

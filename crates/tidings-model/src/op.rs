@@ -68,7 +68,7 @@ impl Why {
             Self::Missing { .. } | Self::Ref => Code::ParameterInvalid,
             Self::Topic(_) => Code::TopicInvalid,
             Self::From(_) => Code::CursorInvalid,
-            Self::Filter(_) => Code::FilterInvalid,
+            Self::Filter(e) => e.code(),
         }
     }
 }
@@ -87,6 +87,9 @@ struct Wire<'a> {
     /// Names, as in `?name=`.
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
+    /// An expression, as in `?filter=`.
+    #[serde(borrow)]
+    filter: Option<Cow<'a, str>>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -117,7 +120,7 @@ impl Wire<'_> {
             "subscribe" => Ok(Verb::Subscribe {
                 topic: self.topic("subscribe")?,
                 from: self.from.as_deref().map_or(Ok(From::Latest), From::parse)?,
-                filter: Filter::parse_names(self.name.as_deref().unwrap_or_default())?,
+                filter: self.filter()?,
             }),
             "unsubscribe" => Ok(Verb::Unsubscribe { topic: self.topic("unsubscribe")? }),
             "publish" => {
@@ -136,6 +139,12 @@ impl Wire<'_> {
             "ping" => Ok(Verb::Ping),
             other => Err(Why::Unknown(other.chars().take(40).collect())),
         }
+    }
+
+    fn filter(&self) -> Result<Filter, FilterError> {
+        let mut filter = self.filter.as_deref().map(Filter::parse).transpose()?.unwrap_or_default();
+        filter.add_names(self.name.as_deref().unwrap_or_default())?;
+        Ok(filter)
     }
 
     fn topic(&self, op: &'static str) -> Result<Topic, Why> {
@@ -167,6 +176,7 @@ mod tests {
             (r#"{"op":"subscribe","ref":"r"}"#, Code::ParameterInvalid),
             (r#"{"op":"subscribe","topic":"*","ref":"r"}"#, Code::TopicInvalid),
             (r#"{"op":"subscribe","topic":"t","from":"x","ref":"r"}"#, Code::CursorInvalid),
+            (r#"{"op":"subscribe","topic":"t","filter":"","ref":"r"}"#, Code::FilterInvalid),
             (r#"{"op":"publish","topic":"t","event":{"x":1},"ref":"r"}"#, Code::FieldUnknown),
         ] {
             let error = Op::parse(text).unwrap_err();

@@ -109,7 +109,8 @@ impl From<FromError> for Refusal {
 
 impl From<FilterError> for Refusal {
     fn from(error: FilterError) -> Self {
-        Self::new(Code::FilterInvalid, error.to_string())
+        let refusal = Self::new(error.code(), error.to_string());
+        error.at().into_iter().fold(refusal, |refusal, at| refusal.with("character", at))
     }
 }
 

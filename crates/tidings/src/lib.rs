@@ -33,6 +33,6 @@ pub use tidings_engine::{
 pub use tidings_log::embedded::Options as LogOptions;
 pub use tidings_log::{Bounds, Clock, Due, Error as LogError, Log, SystemClock};
 pub use tidings_model::{
-    Attributes, Code, Cursor, Epoch, Event, EventError, Filter, From, Grant, Grants, Key, Limits, NewEvent,
-    Offset, Position, Principal, Timestamp, Topic, TopicError, TopicName, UserId, Uuid,
+    Attributes, Code, Cursor, Epoch, Event, EventError, Filter, FilterError, From, Grant, Grants, Key,
+    Limits, NewEvent, Offset, Position, Principal, Timestamp, Topic, TopicError, TopicName, UserId, Uuid,
 };

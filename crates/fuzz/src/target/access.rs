@@ -55,12 +55,12 @@ fn claims(input: &[u8]) -> Result<String, String> {
     if theirs.expires_at.is_none_or(|at| at <= now) {
         return Err(format!("valid and yet expired: {:?}", theirs.expires_at));
     }
-    let system = Topic::parse("$schedule").map_err(|e| e.to_string())?;
+    let system = Topic::parse("$dead").map_err(|e| e.to_string())?;
     same("publishing to a system topic", ours.may_publish(&system), false)?;
-    // Whoever has a name sees the own events of the schedule; other topics of ours are for admins.
-    same("reading the schedule", theirs.may_subscribe(&system), theirs.id.is_some())?;
-    let other = Topic::parse("$broker").map_err(|e| e.to_string())?;
-    same("reading a system topic", theirs.may_subscribe(&other), false)?;
+    same("reading a system topic", theirs.may_subscribe(&system), false)?;
+    let schedule = Topic::parse("$schedule").map_err(|e| e.to_string())?;
+    same("publishing to the schedule", ours.may_publish(&schedule), false)?;
+    same("reading one's own schedule", theirs.may_subscribe(&schedule), theirs.id.is_some())?;
     let users = Topic::parse("users:1").map_err(|e| e.to_string())?;
     if theirs.publish.is_empty() {
         same("publishing without a grant", theirs.may_publish(&users), false)?;

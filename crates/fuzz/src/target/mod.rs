@@ -6,6 +6,7 @@
 mod access;
 mod address;
 mod event;
+mod expression;
 
 use std::fmt::Debug;
 use tidings_model::Code;
@@ -24,6 +25,7 @@ pub const ALL: &[Target] = &[
     address::TOPIC,
     address::CURSOR,
     address::FILTER,
+    expression::EXPRESSION,
     access::CLAIMS,
 ];
 

@@ -91,9 +91,9 @@ impl<'a> Query<'a> {
         limit.ok_or_else(|| Refusal::parameter(format!("`limit` is a number from 1 to {max}")))
     }
 
-    /// The event names wanted: `name`, repeated or separated by commas.
+    /// Which events are wanted: `name`, repeated or separated by commas, and the expression `filter`.
     pub fn filter(&self) -> Result<Filter, Refusal> {
-        let mut filter = Filter::default();
+        let mut filter = self.one("filter")?.map(Filter::parse).transpose()?.unwrap_or_default();
         self.all("name").try_for_each(|names| filter.add_names(names))?;
         Ok(filter)
     }

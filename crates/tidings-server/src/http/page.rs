@@ -20,7 +20,7 @@ pub async fn get(State(door): State<Door>, request: Request) -> Result<Response,
 async fn stream(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> {
     let who = gate::stream_principal(door, parts).await?;
     let topic = address::topic(&parts.uri)?;
-    let query = Query::parse(&parts.uri, &["from", "name"])?;
+    let query = Query::parse(&parts.uri, &["from", "name", "filter"])?;
     let from = query.one("from")?.map(From::parse).transpose()?;
     sse::open(door, who, vec![topic], from, query.filter()?, parts).await
 }
@@ -28,7 +28,7 @@ async fn stream(door: &Door, parts: &request::Parts) -> Result<Response, Refusal
 async fn page(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> {
     let who = gate::bearer(door, &parts.headers).await?;
     let topic = address::topic(&parts.uri)?;
-    let query = Query::parse(&parts.uri, &["after", "limit", "name", "from"])?;
+    let query = Query::parse(&parts.uri, &["after", "limit", "name", "filter", "from"])?;
     let (limit, filter) = (query.limit(door.tidings.limits())?, query.filter()?);
     let (after, is_gap) = match start(&query, &topic)? {
         None => door.tidings.offset_of(&who, &topic, &From::Earliest).await?,

@@ -11,7 +11,7 @@ use tidings_model::{From, Topic};
 pub async fn get(State(door): State<Door>, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
     let who = gate::stream_principal(&door, &parts).await?;
-    let query = Query::parse(&parts.uri, &["topic", "from", "name"])?;
+    let query = Query::parse(&parts.uri, &["topic", "from", "name", "filter"])?;
     let mut topics: Vec<Topic> = Vec::new();
     for text in query.all("topic") {
         let topic = Topic::parse(text)?;

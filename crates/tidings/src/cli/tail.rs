@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::io::Write as _;
 use std::time::Duration;
-use tidings::{Code, From, Topic};
+use tidings::{Code, Filter, From, Topic};
 
 /// A stream that is silent for longer is taken for dead; the server says something every 30 s.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
@@ -32,6 +32,9 @@ pub struct Args {
     /// Only events of this name; several separated by commas, `*` at the end of one stands for anything
     #[arg(long, value_name = "NAMES")]
     name: Option<String>,
+    /// Only events for which this holds, such as "data.total > 10 and not key == '7'"
+    #[arg(long, value_name = "EXPRESSION", value_parser = filter)]
+    filter: Option<String>,
     /// End after this many events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -100,6 +103,9 @@ impl Tail<'_> {
         let mut path = format!("{}/events?from={}", topic_path(&self.args.topic), encode(&self.args.from));
         if let Some(name) = &self.args.name {
             path.push_str(&format!("&name={}", encode(name)));
+        }
+        if let Some(filter) = &self.args.filter {
+            path.push_str(&format!("&filter={}", encode(filter)));
         }
         let request = self.client.request(Method::GET, &path).map_err(|e| {
             let (code, detail) = (Code::Internal.to_string(), e.to_string());
@@ -208,5 +214,10 @@ impl Tail<'_> {
 
 fn from(text: &str) -> Result<String> {
     From::parse(text)?;
+    Ok(text.to_owned())
+}
+
+fn filter(text: &str) -> Result<String> {
+    Filter::parse(text)?;
     Ok(text.to_owned())
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod broker;
 mod cli;
 mod crash;
+mod filter;
 mod gate;
 mod harness;
 mod http;

@@ -101,6 +101,7 @@ async fn documented_query_parameters_are_taken() {
             }
             let (name, value) = (parameter["name"].as_str().unwrap(), &parameter["example"]);
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = percent_encoding::utf8_percent_encode(&value, percent_encoding::NON_ALPHANUMERIC);
             let uri = format!("{}?{name}={value}", path.replace("{topic}", "t"));
             let reply = site.ask(&method, &uri, &site.admin(), "").await;
             assert_eq!(reply.status, StatusCode::OK, "{uri} {reply:?}");

@@ -32,6 +32,8 @@ struct Side {
     publish: publisher::Plan,
     pids: Vec<u32>,
     count: usize,
+    /// Subscribers that each event reaches; all of them unless said otherwise.
+    reach: Option<u64>,
     settle: f64,
     /// Connections are open only while their own side runs.
     is_apart: bool,
@@ -52,6 +54,7 @@ pub fn command(args: &Args) {
         publish: publisher::Plan::from_args(args),
         pids: args.pids("pid"),
         count: args.number("subs", 1000),
+        reach: args.optional("reach").map(|_| args.number("reach", 1)),
         settle: args.number("settle", 1.0),
         is_apart: args.is_set("apart"),
         poll: Poll::new(),
@@ -96,7 +99,8 @@ impl Side {
     }
 
     fn fan(&mut self, load: &Load) -> Sample {
-        let count = self.poll.open_count() as u64;
+        let open = self.poll.open_count() as u64;
+        let count = self.reach.unwrap_or(open);
         for subscriber in &mut self.poll.subscribers {
             subscriber.next_sequence = 0;
         }
@@ -128,7 +132,7 @@ impl Side {
                 let is_all = is_published && latency.count >= progress.acknowledged() * count;
                 let silent_ms = (now_ns() - last_arrival) / 1_000_000;
                 // Nothing for a while: what is missing is lost, or the server stands still.
-                if is_all || closed >= count || silent_ms > if is_published { 1500 } else { 6000 } {
+                if is_all || closed >= open || silent_ms > if is_published { 1500 } else { 6000 } {
                     progress.stop.store(true, Relaxed);
                     break;
                 }

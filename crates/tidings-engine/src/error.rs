@@ -1,7 +1,8 @@
 //! What the engine refuses, and why.
 
 use crate::auth::UserError;
-use tidings_model::{Code, EventError, Timestamp, Topic, TopicName, Uuid};
+use crate::{bus, entities};
+use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -39,6 +40,16 @@ pub enum Error {
     Settings { field: &'static str, why: String },
     #[error(transparent)]
     Log(#[from] tidings_log::Error),
+    #[error(transparent)]
+    EntityInvalid(#[from] TopicError),
+    #[error("no entity is called {0}")]
+    EntityUnknown(TopicName),
+    #[error("at most {0} entities may be subscribed to at once")]
+    EntitiesTooMany(usize),
+    #[error(transparent)]
+    Rows(#[from] entities::Error),
+    #[error(transparent)]
+    Bus(#[from] bus::Error),
     #[error(
         "topic {0} is not one of Broker's: it was not first used there and `broker.topics` does not name it"
     )]
@@ -70,6 +81,11 @@ impl Error {
             Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,
             Self::Log(e) => e.code(),
+            Self::EntityInvalid(_) => Code::TopicInvalid,
+            Self::EntityUnknown(_) => Code::EntityUnknown,
+            Self::EntitiesTooMany(_) => Code::SubscriptionsTooMany,
+            Self::Rows(e) => e.code(),
+            Self::Bus(e) => e.code(),
             Self::Draining => Code::Draining,
         }
     }

@@ -4,6 +4,7 @@
 //! every event of its address after `floor`; a reader whose cursor lies before that reads the log.
 //! Never: decides who may see an event, or waits.
 
+use crate::listeners::{Listener, Listeners, Place};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -34,11 +35,6 @@ impl Entry {
     pub fn encoded(&self, format: Format, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
         self.encoded[format.0].get_or_init(|| encode(&self.event))
     }
-}
-
-/// Wants to know that an address has news. Called on the log's writer path: it only leaves a note.
-pub trait Listener: Send + Sync {
-    fn wake(&self, feed: &Arc<Feed>);
 }
 
 /// What all addresses of one topic share.
@@ -88,7 +84,7 @@ pub struct Feed {
     ring: Mutex<Ring>,
     /// Counted by the hub.
     pub(crate) readers: AtomicUsize,
-    listeners: Mutex<Vec<(Arc<dyn Listener>, usize)>>,
+    listeners: Listeners,
 }
 
 struct Ring {
@@ -118,7 +114,7 @@ impl Feed {
             shared,
             ring: Mutex::new(ring),
             readers: AtomicUsize::new(0),
-            listeners: Mutex::default(),
+            listeners: Listeners::default(),
         }
     }
 
@@ -176,29 +172,21 @@ impl Feed {
         ring.bytes = 0;
     }
 
+    /// Where listeners are told of this feed.
+    pub(crate) fn place(self: &Arc<Self>) -> Place {
+        Place::of(self)
+    }
+
     pub(crate) fn wake(self: &Arc<Self>) {
-        let listeners = self.listeners.lock().expect("no panic while holding the lock");
-        for (listener, _) in listeners.iter() {
-            listener.wake(self);
-        }
+        self.listeners.wake(self.place());
     }
 
     /// Wakes `listener` on news from now on, until [`Feed::unlisten`] was called as often as this.
-    pub fn listen(&self, listener: &Arc<dyn Listener>) {
-        let mut listeners = self.listeners.lock().expect("no panic while holding the lock");
-        match listeners.iter_mut().find(|(own, _)| Arc::ptr_eq(own, listener)) {
-            Some((_, count)) => *count += 1,
-            None => listeners.push((Arc::clone(listener), 1)),
-        }
+    pub(crate) fn listen(&self, listener: &Arc<dyn Listener>) {
+        self.listeners.add(listener);
     }
 
-    pub fn unlisten(&self, listener: &Arc<dyn Listener>) {
-        let mut listeners = self.listeners.lock().expect("no panic while holding the lock");
-        if let Some(i) = listeners.iter().position(|(own, _)| Arc::ptr_eq(own, listener)) {
-            listeners[i].1 -= 1;
-            if listeners[i].1 == 0 {
-                listeners.swap_remove(i);
-            }
-        }
+    pub(crate) fn unlisten(&self, listener: &Arc<dyn Listener>) {
+        self.listeners.remove(listener);
     }
 }

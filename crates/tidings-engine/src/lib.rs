@@ -1,15 +1,18 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens. Never: opens a socket, knows a transport's frames.
+//! retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
+pub mod bus;
+pub mod entities;
 mod error;
 mod feed;
 mod hub;
 mod ingest;
 mod leg;
+mod listeners;
 mod retention;
 mod schedule;
 mod services;
@@ -17,9 +20,10 @@ mod subscription;
 mod tidings;
 
 pub use error::Error;
-pub use feed::{Entry, Feed, Format, Listener};
+pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};
 pub use ingest::{Fate, Published, Receipt};
+pub use listeners::{Listener, Place};
 pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};
 pub use services::Services;

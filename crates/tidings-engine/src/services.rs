@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::time::Duration;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,16 @@ impl Services {
         tracing::trace!(task = name, "starts");
         // Not wrapped: a wrapper would double the memory of every connection's task.
         self.tasks.spawn(task);
+    }
+
+    /// As [`Services::spawn`], for work that may lose its point before it is done.
+    pub fn spawn_abortable(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> AbortHandle {
+        tracing::trace!(task = name, "starts");
+        self.tasks.spawn(task).abort_handle()
     }
 
     /// Requested when everything shall end.

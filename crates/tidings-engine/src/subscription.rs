@@ -5,13 +5,15 @@
 //! Grant, audience and filter are applied here (I6). Never: knows a transport, or holds events for a
 //! reader that does not come for them.
 
+use crate::entities::{Access, Entities, Snapshot, Trouble, Watches};
 use crate::error::Error;
-use crate::feed::{Entry, Feed, Listener};
+use crate::feed::{Entry, Feed};
 use crate::hub::Hub;
 use crate::leg::{self, Leg, Offer};
+use crate::listeners::{Listener, Place};
 use std::sync::Arc;
 use tidings_log::{Log, ReadMax};
-use tidings_model::{Cursor, Event, Filter, From, Offset, Principal, Topic};
+use tidings_model::{Cursor, EntityKey, Event, Filter, From, Offset, Principal, Topic};
 use tokio::sync::{Notify, Semaphore};
 
 /// What a reader is given.
@@ -20,6 +22,10 @@ pub enum Item {
     Gap(Gap),
     /// State of this topic is through; what follows is live.
     Live(Topic),
+    /// The rows of an entity as they are now.
+    Rows(Arc<Snapshot>),
+    /// The rows of an entity cannot be had.
+    Trouble(Trouble),
 }
 
 /// Consecutive events of one address.
@@ -85,13 +91,15 @@ pub struct Subscription {
     is_listening: bool,
     /// The cursor last handed out, as a sum of offsets: tells whether it moved silently.
     said: u64,
+    /// Entities, where there are any.
+    watches: Option<Box<Watches>>,
 }
 
 /// Wakes the task that waits in [`Subscription::next`].
 struct Bell(Notify);
 
 impl Listener for Bell {
-    fn wake(&self, _: &Arc<Feed>) {
+    fn wake(&self, _: Place) {
         self.0.notify_one();
     }
 }
@@ -117,6 +125,7 @@ impl Subscription {
             bell,
             is_listening: false,
             said: 0,
+            watches: None,
         }
     }
 
@@ -167,21 +176,69 @@ impl Subscription {
         self.legs.iter().filter(|l| l.retired.is_none()).map(|l| &l.topic)
     }
 
-    /// The feeds to listen to while this subscription is stepped by somebody else.
-    pub fn feeds(&self) -> impl Iterator<Item = &Arc<Feed>> {
-        self.legs.iter().map(|l| &l.feed)
+    /// Where news for this subscription is told of.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let watched = self.watches.iter().flat_map(|w| w.places());
+        self.legs.iter().map(|l| l.feed.place()).chain(watched)
+    }
+
+    /// Wakes `listener` on news while this subscription is stepped by somebody else.
+    pub fn listen_with(&self, listener: &Arc<dyn Listener>) {
+        self.legs.iter().for_each(|l| l.feed.listen(listener));
+        self.watches.iter().for_each(|w| w.listen(listener));
+    }
+
+    /// Takes back one [`Subscription::listen_with`].
+    pub fn unlisten_with(&self, listener: &Arc<dyn Listener>) {
+        self.legs.iter().for_each(|l| l.feed.unlisten(listener));
+        self.watches.iter().for_each(|w| w.unlisten(listener));
+    }
+
+    /// Entities beside the addresses, under `access`.
+    pub fn with_entities(&mut self, entities: &Entities, access: Access) {
+        self.watches = Some(Box::new(Watches::new(entities.clone(), access)));
+    }
+
+    /// The entities; `None` before [`Subscription::with_entities`].
+    pub fn watches(&self) -> Option<&Watches> {
+        self.watches.as_deref()
+    }
+
+    /// Changes which entities are watched. Whoever waits in [`Subscription::next`] listens to them too.
+    pub fn change_watches<T>(&mut self, change: impl FnOnce(&mut Watches) -> T) -> Option<T> {
+        let was_listening = self.is_listening;
+        self.unlisten();
+        let changed = self.watches.as_deref_mut().map(change);
+        if was_listening {
+            self.listen();
+        }
+        changed
+    }
+
+    /// The next step looks at every entity.
+    pub fn look_everywhere(&mut self) {
+        self.watches.iter_mut().for_each(|w| w.look_everywhere());
+    }
+
+    /// The next step looks at what is new at `place`, instead of everywhere.
+    pub fn news_at(&mut self, place: Place) {
+        if let Some(watches) = &mut self.watches {
+            watches.news_at(place);
+        }
     }
 
     /// Goes on as `who`; addresses that one may not read are given up and returned.
     pub fn renew(&mut self, who: Arc<Principal>) -> Vec<Topic> {
-        self.who = who;
-        let lost: Vec<Topic> = self.topics().filter(|t| !self.who.may_subscribe(t)).cloned().collect();
+        self.who = Arc::clone(&who);
+        let entities = self.change_watches(|watches| watches.set_principal(&who)).unwrap_or_default();
+        let mut lost: Vec<Topic> = self.topics().filter(|t| !self.who.may_subscribe(t)).cloned().collect();
         self.legs.retain(|l| l.retired.is_none() || self.who.may_subscribe(&l.topic));
         for topic in &lost {
             while let Some(i) = self.legs.iter().position(|l| &l.topic == topic) {
                 self.drop_leg(i);
             }
         }
+        lost.extend(entities.iter().map(EntityKey::topic));
         lost
     }
 
@@ -191,6 +248,10 @@ impl Subscription {
 
     /// What is at hand, without waiting and without reading the log.
     pub fn step(&mut self) -> Step {
+        // First, since there is at most one item for each entity that changed.
+        if let Some(item) = self.watches.as_deref_mut().and_then(Watches::step) {
+            return Step::Item(item);
+        }
         let mut idle = 0;
         while idle < self.legs.len() {
             let i = self.turn % self.legs.len();
@@ -223,7 +284,10 @@ impl Subscription {
                     }
                 }
                 Step::Idle if !self.is_listening => self.listen(),
-                Step::Idle => self.bell.0.notified().await,
+                Step::Idle => {
+                    self.bell.0.notified().await;
+                    self.watches.iter_mut().for_each(|w| w.look_everywhere());
+                }
             }
         }
     }
@@ -326,16 +390,15 @@ impl Subscription {
     }
 
     fn listen(&mut self) {
-        let listener = self.listener();
-        self.feeds().for_each(|feed| feed.listen(&listener));
+        self.listen_with(&self.listener());
         self.is_listening = true;
+        self.watches.iter_mut().for_each(|w| w.look_everywhere());
     }
 
     /// No longer waits in [`Subscription::next`]: somebody else listens to the feeds and steps.
     pub fn unlisten(&mut self) {
         if std::mem::take(&mut self.is_listening) {
-            let listener = self.listener();
-            self.feeds().for_each(|feed| feed.unlisten(&listener));
+            self.unlisten_with(&self.listener());
         }
     }
 }

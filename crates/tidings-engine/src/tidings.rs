@@ -1,13 +1,14 @@
 //! The handle an embedding program and every door holds.
 
 use crate::broker::Reach;
+use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, retention, schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidings_log::{Bounds, Clock, Error as LogError, Log, ReadMax};
-use tidings_model::{Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
+use tidings_model::{EntityKey, Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Tidings: publish, schedule, read, subscribe. Cheap to clone; all clones are one.
@@ -22,6 +23,7 @@ struct Inner {
     reads: Arc<Semaphore>,
     counters: Counters,
     reach: Reach,
+    entities: Entities,
 }
 
 /// What has happened since the start.
@@ -67,7 +69,8 @@ impl Tidings {
     pub fn new(log: Arc<dyn Log>, hub: Arc<Hub>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
         let (counters, reach) = (Counters::default(), Reach::default());
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach }))
+        let entities = Entities::new(&limits);
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -77,6 +80,7 @@ impl Tidings {
 
     /// Starts firing the schedule and applying retention every `retention_every`.
     pub fn start(&self, services: &Services, retention_every: Duration) {
+        self.entities().start(services);
         schedule::start(self, services);
         retention::start(self, services, retention_every);
     }
@@ -95,6 +99,21 @@ impl Tidings {
 
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// The application's own things, and who watches them.
+    pub fn entities(&self) -> &Entities {
+        &self.0.entities
+    }
+
+    /// Tells every node that an entity has changed; see [`Entities::notify_changed`].
+    pub async fn notify_changed(&self, entity: &str, id: &str) -> Result<(), Error> {
+        self.entities().notify_changed(EntityKey::parse(entity, id)?).await
+    }
+
+    /// A resolver for entities whose rows are the newest events of `topic`.
+    pub fn newest_event(&self, topic: TopicName) -> Arc<dyn Resolver> {
+        Arc::new(NewestEvent::new(Arc::clone(&self.0.log), topic))
     }
 
     /// Which topics Broker's interface reaches.

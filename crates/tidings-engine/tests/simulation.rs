@@ -384,6 +384,7 @@ impl World {
                     writeln!(self.trace, "{i}:{offset}").unwrap();
                 }
             }
+            Item::Rows(_) | Item::Trouble(_) => panic!("no entity is watched"),
             Item::Live(_) => {
                 assert!(reader.in_state, "live was said twice");
                 reader.in_state = false;

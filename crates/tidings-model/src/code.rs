@@ -73,6 +73,10 @@ codes! {
     LogReadOnly "log_read_only" 503 false;
     LogCorrupt "log_corrupt" 500 false;
     Draining "draining" 503 true;
+    EntityUnknown "entity_unknown" 404 false;
+    ResolverFailed "resolver_failed" 502 true;
+    ResolverTimeout "resolver_timeout" 504 true;
+    BusUnavailable "bus_unavailable" 503 true;
     Internal "internal" 500 true;
 }
 

@@ -6,6 +6,7 @@
 mod claims;
 mod code;
 mod cursor;
+mod entity;
 mod event;
 mod filter;
 mod grant;
@@ -21,6 +22,7 @@ mod topic;
 pub use claims::{Claims, ClaimsError, TopicList};
 pub use code::Code;
 pub use cursor::{Cursor, CursorError, Epoch, From, FromError, Offset, Position};
+pub use entity::{EntityKey, EntityKeyError};
 pub use event::{Audience, Event};
 pub use filter::{Filter, FilterError};
 pub use grant::{Grant, Grants};

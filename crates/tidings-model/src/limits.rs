@@ -37,6 +37,12 @@ pub struct Limits {
     pub read_batch_bytes: usize,
     /// Readings from the log going on at the same time for readers that fell behind.
     pub reads_at_once: usize,
+    /// Entities that one connection may be subscribed to.
+    pub entity_keys: usize,
+    /// Connections at once that speak entity-sync.
+    pub entity_connections: usize,
+    /// Rows of entities kept for a moment, for readers that have not taken them yet.
+    pub entity_rows_bytes: usize,
     /// Broker's lists (a collection's, a user's): the newest so many events, within so many bytes.
     pub broker_list_events: usize,
     pub broker_list_bytes: usize,
@@ -66,6 +72,9 @@ impl Default for Limits {
             read_batch_events: 512,
             read_batch_bytes: 256 << 10,
             reads_at_once: 8,
+            entity_keys: 1000,
+            entity_connections: 100_000,
+            entity_rows_bytes: 64 << 20,
             broker_list_events: 10_000,
             broker_list_bytes: 16 << 20,
             broker_frame_bytes: 64 << 20,

@@ -1,7 +1,7 @@
 //! What a client says in a WebSocket text frame.
 
 use crate::Code;
-use crate::{EventError, Filter, FilterError, From, FromError, NewEvent, Topic, TopicError};
+use crate::{EntityKey, EventError, Filter, FilterError, From, FromError, NewEvent, Topic, TopicError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -23,6 +23,17 @@ pub enum Verb {
     },
     Unsubscribe {
         topic: Topic,
+    },
+    /// The rows of an entity, now and whenever they change.
+    Watch {
+        key: EntityKey,
+    },
+    Unwatch {
+        key: EntityKey,
+    },
+    /// What the entities' resolvers get to see.
+    Secret {
+        secret: Box<str>,
     },
     Publish {
         events: Vec<NewEvent>,
@@ -46,7 +57,7 @@ pub struct OpError {
 pub enum Why {
     #[error(transparent)]
     Event(#[from] EventError),
-    #[error("`op` is subscribe, unsubscribe, publish, auth or ping, not {0:?}")]
+    #[error("`op` is subscribe, unsubscribe, publish, secret, auth or ping, not {0:?}")]
     Unknown(String),
     #[error("`{op}` needs `{field}`")]
     Missing { op: &'static str, field: &'static str },
@@ -96,6 +107,12 @@ struct Wire<'a> {
     events: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    entity: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    secret: Option<Cow<'a, str>>,
 }
 
 impl Op {
@@ -117,6 +134,12 @@ impl Op {
 impl Wire<'_> {
     fn verb(&self) -> Result<Verb, Why> {
         match &*self.op {
+            "subscribe" if self.entity.is_some() => Ok(Verb::Watch { key: self.key("subscribe")? }),
+            "unsubscribe" if self.entity.is_some() => Ok(Verb::Unwatch { key: self.key("unsubscribe")? }),
+            "secret" => {
+                let secret = self.secret.as_deref().ok_or(Why::Missing { op: "secret", field: "secret" })?;
+                Ok(Verb::Secret { secret: secret.into() })
+            }
             "subscribe" => Ok(Verb::Subscribe {
                 topic: self.topic("subscribe")?,
                 from: self.from.as_deref().map_or(Ok(From::Latest), From::parse)?,
@@ -147,6 +170,12 @@ impl Wire<'_> {
         Ok(filter)
     }
 
+    fn key(&self, op: &'static str) -> Result<EntityKey, Why> {
+        let entity = self.entity.as_deref().unwrap_or_default();
+        let id = self.id.as_deref().ok_or(Why::Missing { op, field: "id" })?;
+        Ok(EntityKey::parse(entity, id)?)
+    }
+
     fn topic(&self, op: &'static str) -> Result<Topic, Why> {
         let text = self.topic.as_deref().ok_or(Why::Missing { op, field: "topic" })?;
         Ok(Topic::parse(text)?)
@@ -175,6 +204,9 @@ mod tests {
             (r#"{"op":"dance","ref":"r"}"#, Code::OpUnknown),
             (r#"{"op":"subscribe","ref":"r"}"#, Code::ParameterInvalid),
             (r#"{"op":"subscribe","topic":"*","ref":"r"}"#, Code::TopicInvalid),
+            (r#"{"op":"subscribe","entity":"e","ref":"r"}"#, Code::ParameterInvalid),
+            (r#"{"op":"unsubscribe","entity":"e:","id":"1","ref":"r"}"#, Code::TopicInvalid),
+            (r#"{"op":"secret","ref":"r"}"#, Code::ParameterInvalid),
             (r#"{"op":"subscribe","topic":"t","from":"x","ref":"r"}"#, Code::CursorInvalid),
             (r#"{"op":"subscribe","topic":"t","filter":"","ref":"r"}"#, Code::FilterInvalid),
             (r#"{"op":"publish","topic":"t","event":{"x":1},"ref":"r"}"#, Code::FieldUnknown),

@@ -1,5 +1,6 @@
 //! What can be set for the doors.
 
+use crate::dialect::entity_sync::EntitySync;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub struct Config {
     pub drain_ms: u64,
     /// On shutdown clients are told to come back after a time spread evenly up to this.
     pub retry_spread_ms: u64,
+    /// entity-sync's door; set under `[entities]`.
+    #[serde(skip)]
+    pub entity_sync: EntitySync,
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
@@ -58,6 +62,7 @@ impl Default for Config {
             heartbeat_ms: 15_000,
             drain_ms: 10_000,
             retry_spread_ms: 3_000,
+            entity_sync: EntitySync::default(),
             broker: true,
         }
     }

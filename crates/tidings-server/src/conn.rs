@@ -9,12 +9,12 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use tidings_engine::{Item, Step, Subscription};
+use tidings_engine::{Item, Place, Step, Subscription};
 use tidings_model::Watcher;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
-use crate::wire::{self, Framing};
+use crate::wire::{self, Framing, rows};
 
 /// A plain connection, or our end of a pair whose other end encrypts or frames.
 pub enum Socket {
@@ -62,8 +62,13 @@ impl Socket {
 /// What goes over the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    Sse { framing: Framing, is_single: bool },
+    Sse {
+        framing: Framing,
+        is_single: bool,
+    },
     Ws,
+    /// An entity's rows as they are, one text frame each.
+    EntitySync,
 }
 
 /// One stream's connection.
@@ -155,18 +160,23 @@ impl Conn {
         }
     }
 
-    /// On the fan's thread: sends what there is for this connection. `scratch` is only memory.
-    pub fn pump(&self, ticket: u64, scratch: &mut VecDeque<Bytes>) -> Pumped {
+    /// On the fan's thread: sends what there is for this connection, at `place` or anywhere. `scratch` is only
+    /// memory.
+    pub fn pump(&self, ticket: u64, place: Option<Place>, scratch: &mut VecDeque<Bytes>) -> Pumped {
         let mut hold = self.hold();
         let Hold::Fan { subscription, ticket: own } = &mut *hold else { return Pumped::Remove };
         if *own != ticket {
             return Pumped::Remove;
         }
-        let mut is_behind = false;
-        while scratch.len() < BACKLOG_MAX {
+        if let Some(place) = place {
+            subscription.news_at(place);
+        }
+        let (mut is_behind, mut bytes) = (false, 0);
+        while scratch.len() < BACKLOG_MAX && bytes < BACKLOG_BYTES_MAX {
             match subscription.step() {
                 Step::Item(item) => {
                     self.sent.fetch_add(encode(subscription, item, self.style, scratch), Ordering::Relaxed);
+                    bytes += scratch.back().map_or(0, Bytes::len);
                 }
                 Step::Idle => break,
                 Step::Behind => {
@@ -175,7 +185,7 @@ impl Conn {
                 }
             }
         }
-        let is_full = scratch.len() >= BACKLOG_MAX;
+        let is_full = scratch.len() >= BACKLOG_MAX || bytes >= BACKLOG_BYTES_MAX;
         let is_out = scratch.is_empty() || self.write_some(scratch);
         if is_out && !is_behind && !is_full {
             return Pumped::Keep;
@@ -242,6 +252,8 @@ impl Conn {
 const PARTS_MAX: usize = 64;
 /// Parts gathered for one connection before they are written.
 const BACKLOG_MAX: usize = 1024;
+/// About as many bytes are gathered at most; rows of entities are large at times.
+const BACKLOG_BYTES_MAX: usize = 1 << 20;
 
 fn advance(out: &mut VecDeque<Bytes>, mut n: usize) {
     while let Some(first) = out.front_mut() {
@@ -271,7 +283,7 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
                         out.extend(parts);
                     }
                     Style::Ws if !batch.in_state => out.push_back(wire::ws(entry)),
-                    Style::Ws => {
+                    Style::Ws | Style::EntitySync => {
                         let cursor = subscription.leg_cursor_at(batch.leg, offset, true);
                         out.push_back(wire::ws_own(entry, &cursor));
                     }
@@ -283,15 +295,23 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
             let cursor = subscription.cursor();
             out.push_back(framing.wrap(wire::sse_notice("$gap", Some(&cursor), &wire::gap_json(&gap))));
         }
-        (Item::Gap(gap), Style::Ws) => out.push_back(wire::ws_gap(&gap)),
+        (Item::Gap(gap), Style::Ws | Style::EntitySync) => out.push_back(wire::ws_gap(&gap)),
         (Item::Live(topic), Style::Sse { framing, .. }) => {
             let data = serde_json::json!({ "topic": topic.to_string() });
             let cursor = subscription.cursor();
             out.push_back(framing.wrap(wire::sse_notice("$live", Some(&cursor), &data)));
         }
-        (Item::Live(topic), Style::Ws) => {
+        (Item::Live(topic), Style::Ws | Style::EntitySync) => {
             out.push_back(wire::ws_live(&topic, &subscription.cursor_of(&topic)));
         }
+        (Item::Rows(rows), style) => {
+            let bytes = rows::encode(&rows, style);
+            if !bytes.is_empty() {
+                out.push_back(bytes);
+            }
+            return 1;
+        }
+        (Item::Trouble(trouble), style) => out.push_back(rows::trouble(&trouble, style)),
     }
     0
 }

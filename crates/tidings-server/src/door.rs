@@ -3,10 +3,12 @@
 use crate::dialect::broker::Board;
 use crate::fan::Fan;
 use crate::{Config, Metrics};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use tidings_engine::auth::{Gate, Users};
+use tidings_engine::entities::PassThrough;
 use tidings_engine::{Services, Tidings};
+use tokio::sync::Semaphore;
 
 /// Shared by all connections of one server. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +27,9 @@ pub struct Inner {
     pub(crate) board: Option<Board>,
     /// Streams ended so far on shutdown: spreads the retries evenly.
     pub(crate) ended: AtomicU64,
+    /// Room for clients that speak entity-sync.
+    pub(crate) entity_room: Arc<Semaphore>,
+    pass_through: OnceLock<Arc<dyn PassThrough>>,
 }
 
 impl Door {
@@ -32,8 +37,30 @@ impl Door {
         let metrics = Metrics::new(&tidings);
         let fan = Fan::start(&services);
         let board = config.broker.then(|| Board::start(&tidings, &services));
-        let (users, ended) = (gate.users().clone(), AtomicU64::new(0));
-        Self(Arc::new(Inner { tidings, gate, users, config, metrics, services, fan, board, ended }))
+        let users = gate.users().clone();
+        let room = tidings.limits().entity_connections.min(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Inner {
+            tidings,
+            gate,
+            users,
+            config,
+            metrics,
+            services,
+            fan,
+            board,
+            ended: AtomicU64::new(0),
+            entity_room: Arc::new(Semaphore::new(room)),
+            pass_through: OnceLock::new(),
+        }))
+    }
+
+    /// Messages that are none of entity-sync's go to `to`.
+    pub fn set_pass_through(&self, to: Arc<dyn PassThrough>) {
+        let _ = self.0.pass_through.set(to);
+    }
+
+    pub(crate) fn pass_through(&self) -> Option<Arc<dyn PassThrough>> {
+        self.0.pass_through.get().cloned()
     }
 }
 

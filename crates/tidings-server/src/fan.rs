@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use tidings_engine::{Feed, Listener, Services, Subscription};
+use tidings_engine::{Listener, Place, Services, Subscription};
 
 /// The threads that write live events. Cheap to clone.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct Shard {
 
 #[derive(Default)]
 struct Inbox {
-    woken: Vec<Arc<Feed>>,
+    woken: Vec<Place>,
     parked: Vec<Parked>,
     left: HashSet<usize>,
     /// The thread sleeps and has to be woken.
@@ -39,15 +39,18 @@ struct Inbox {
 struct Parked {
     conn: Arc<Conn>,
     ticket: u64,
-    feeds: Vec<usize>,
+    places: Vec<Place>,
 }
 
+/// The connections at one place, by their addresses, so that one is there only once.
+type Parking = HashMap<usize, (Arc<Conn>, u64)>;
+
 impl Listener for Shard {
-    fn wake(&self, feed: &Arc<Feed>) {
+    fn wake(&self, place: Place) {
         let mut inbox = self.inbox.lock().expect("no panic while holding the lock");
         // As many as there are addresses with news in one round; one address is noted once.
-        if !inbox.woken.iter().rev().take(8).any(|f| Arc::ptr_eq(f, feed)) {
-            inbox.woken.push(Arc::clone(feed));
+        if !inbox.woken.iter().rev().take(8).any(|p| *p == place) {
+            inbox.woken.push(place);
         }
         self.rouse(inbox);
     }
@@ -99,13 +102,14 @@ impl Fan {
     /// Hands over a subscription that has nothing at hand at the moment.
     pub fn park(&self, berth: &Berth, conn: &Arc<Conn>, mut subscription: Box<Subscription>) {
         subscription.unlisten();
-        let feeds = subscription.feeds().map(address).collect();
+        let places = subscription.places().collect();
         // Listening begins before the subscription is looked at again, so no news falls between.
-        subscription.feeds().for_each(|feed| feed.listen(&berth.listener));
+        subscription.listen_with(&berth.listener);
+        subscription.look_everywhere();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         conn.park(subscription, ticket);
         let mut inbox = berth.shard.inbox.lock().expect("no panic while holding the lock");
-        inbox.parked.push(Parked { conn: Arc::clone(conn), ticket, feeds });
+        inbox.parked.push(Parked { conn: Arc::clone(conn), ticket, places });
         berth.shard.rouse(inbox);
     }
 }
@@ -113,19 +117,19 @@ impl Fan {
 impl Berth {
     /// After the subscription was taken back.
     pub fn release(&self, subscription: &Subscription) {
-        subscription.feeds().for_each(|feed| feed.unlisten(&self.listener));
+        subscription.unlisten_with(&self.listener);
     }
 
     /// The connection ends: its places are cleared.
     pub fn leave(&self, conn: &Arc<Conn>) {
         let mut inbox = self.shard.inbox.lock().expect("no panic while holding the lock");
-        inbox.left.insert(Arc::as_ptr(conn) as usize);
+        inbox.left.insert(address(conn));
         self.shard.rouse(inbox);
     }
 }
 
-fn address(feed: &Arc<Feed>) -> usize {
-    Arc::as_ptr(feed) as usize
+fn address(conn: &Arc<Conn>) -> usize {
+    Arc::as_ptr(conn) as usize
 }
 
 impl Shard {
@@ -138,7 +142,7 @@ impl Shard {
     }
 
     fn run(&self) {
-        let mut places: HashMap<usize, Vec<(Arc<Conn>, u64)>> = HashMap::new();
+        let mut places: HashMap<Place, Parking> = HashMap::new();
         let mut scratch: VecDeque<Bytes> = VecDeque::new();
         loop {
             let Inbox { woken, parked, left, .. } = {
@@ -155,28 +159,28 @@ impl Shard {
             // First who left: a new connection may have an old one's address.
             if !left.is_empty() {
                 places.retain(|_, conns| {
-                    conns.retain(|(conn, _)| !left.contains(&(Arc::as_ptr(conn) as usize)));
+                    conns.retain(|address, _| !left.contains(address));
                     !conns.is_empty()
                 });
             }
-            for Parked { conn, ticket, feeds } in parked {
-                if conn.pump(ticket, &mut scratch) == Pumped::Keep {
-                    for feed in feeds {
-                        places.entry(feed).or_default().push((Arc::clone(&conn), ticket));
+            for Parked { conn, ticket, places: at } in parked {
+                if conn.pump(ticket, None, &mut scratch) == Pumped::Keep {
+                    for place in at {
+                        let conns = places.entry(place).or_default();
+                        conns.insert(address(&conn), (Arc::clone(&conn), ticket));
                     }
                 }
                 scratch.clear();
             }
-            for feed in woken {
-                let Some(conns) = places.get_mut(&address(&feed)) else { continue };
-                let mut i = 0;
-                while i < conns.len() {
-                    let (conn, ticket) = &conns[i];
-                    match conn.pump(*ticket, &mut scratch) {
-                        Pumped::Keep => i += 1,
-                        Pumped::Remove => drop(conns.swap_remove(i)),
-                    }
+            for place in woken {
+                let Some(conns) = places.get_mut(&place) else { continue };
+                conns.retain(|_, (conn, ticket)| {
+                    let pumped = conn.pump(*ticket, Some(place), &mut scratch);
                     scratch.clear();
+                    pumped == Pumped::Keep
+                });
+                if place.is_once() || conns.is_empty() {
+                    places.remove(&place);
                 }
             }
         }

@@ -19,10 +19,20 @@ mod refusal;
 mod sse;
 mod stream;
 mod tls;
+mod upgrade;
 mod wire;
 mod ws;
 
 pub use config::{Config, TlsFiles};
+pub use dialect::entity_sync::{Auth as EntityAuth, EntitySync};
 pub use door::Door;
 pub use listen::{BindError, Server};
 pub use metrics::Metrics;
+
+/// What a program with a listener of its own nests.
+pub use axum::Router;
+
+/// All doors as a router. Connections, TLS and their bounds are the listener's whose router this is part of.
+pub fn router(door: Door) -> Router {
+    http::router(door)
+}

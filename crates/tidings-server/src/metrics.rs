@@ -5,12 +5,16 @@
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use tidings_engine::Tidings;
+use tidings_engine::bus::Status;
+use tidings_engine::entities::Counts;
 use tidings_log::ClockState;
+use tidings_model::TopicName;
 
 /// The counters of one server.
 pub struct Metrics {
@@ -18,9 +22,11 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     sse: Gauge,
     ws: Gauge,
+    entity_sync: Gauge,
     turned_away: Counter,
     fell_back: Counter,
     delivered: Counter,
+    pass_through_failed: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,8 +67,21 @@ impl Metrics {
         registry.register("events_delivered", help, delivered.clone());
         registry.register_collector(Box::new(Engine(tidings.clone())));
         let of = |kind| streams.get_or_create(&Kind { kind }).clone();
-        let (sse, ws) = (of("sse"), of("ws"));
-        Self { registry, requests, sse, ws, turned_away, fell_back, delivered }
+        let (sse, ws, entity_sync) = (of("sse"), of("ws"), of("entity-sync"));
+        let pass_through_failed = Counter::default();
+        let help = "Messages of entity-sync's clients that could not be passed on";
+        registry.register("entity_pass_through_failures", help, pass_through_failed.clone());
+        Self {
+            registry,
+            requests,
+            sse,
+            ws,
+            entity_sync,
+            turned_away,
+            fell_back,
+            delivered,
+            pass_through_failed,
+        }
     }
 
     /// A request was answered. `method` and `route` are the route table's own words.
@@ -85,6 +104,16 @@ impl Metrics {
     pub fn open_ws(&self) -> Open {
         self.ws.inc();
         Open(self.ws.clone())
+    }
+
+    pub fn open_entity_sync(&self) -> Open {
+        self.entity_sync.inc();
+        Open(self.entity_sync.clone())
+    }
+
+    /// A message without an action was lost.
+    pub fn pass_through_failed(&self) {
+        self.pass_through_failed.inc();
     }
 
     /// A connection found no room.
@@ -152,6 +181,46 @@ impl Collector for Engine {
             let Some(value) = value else { continue };
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let is_lost = matches!(self.0.entities().bus_status(), Status::Lost { .. });
+        let gauge = ConstGauge::new(i64::from(is_lost));
+        let help = "1 when the queue between the servers is out of reach";
+        gauge.encode(encoder.encode_descriptor("bus_lost", help, None, gauge.metric_type())?)?;
+        self.entities(&mut encoder)
+    }
+}
+
+#[derive(Debug, Clone, EncodeLabelSet)]
+struct Entity {
+    /// Only configured names, so nobody else can make new series.
+    entity: String,
+}
+
+impl Engine {
+    fn entities(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let all = self.0.entities().counts();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let label = |name: &TopicName| Entity { entity: name.to_string() };
+        type Of = fn(&Counts) -> u64;
+        let counters: [(&str, &str, Of); 3] = [
+            ("entity_signals", "Changes of entities heard of", |c| c.signals),
+            ("entity_fetches", "Times that rows of entities were fetched", |c| c.fetches),
+            ("entity_failures", "Fetches that failed, took too long or gave too much", |c| c.failures),
+        ];
+        for (name, help, of) in counters {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (entity, counts) in &all {
+                let labels = label(entity);
+                ConstCounter::new(of(counts)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Subscriptions to entities open now";
+        let mut family = encoder.encode_descriptor("entity_subscriptions", help, None, MetricType::Gauge)?;
+        for (entity, counts) in &all {
+            let labels = label(entity);
+            ConstGauge::new(counts.watchers as i64).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

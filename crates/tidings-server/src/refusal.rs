@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 use std::fmt::Display;
 use tidings_engine::auth::UserError;
-use tidings_engine::{Error, auth};
+use tidings_engine::{Error, auth, entities};
 use tidings_model::{Code, EventError, FilterError, FromError, TopicError};
 
 /// A refused request. `extra` are further members of the answer, such as `line`.
@@ -21,6 +21,9 @@ pub struct Refusal {
     /// Seconds after which another try makes sense.
     pub retry_after: Option<u32>,
 }
+
+/// A resolver's own words are for whoever runs the server.
+const NOT_FETCHED: &str = "fetching the rows failed; the server's log says more";
 
 impl Refusal {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
@@ -37,6 +40,13 @@ impl Refusal {
     pub fn internal(error: impl Display) -> Self {
         tracing::error!(%error, "a request failed for a reason within the server");
         Self::new(Code::Internal, "something unexpected happened; the server's log says more")
+    }
+
+    /// Why an entity's rows cannot be had.
+    pub fn of_rows(error: &entities::Error) -> Self {
+        let detail =
+            if error.code() == Code::ResolverFailed { NOT_FETCHED.into() } else { error.to_string() };
+        Self::new(error.code(), detail)
     }
 
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
@@ -58,6 +68,11 @@ impl From<Error> for Refusal {
             Code::Internal => Self::internal(&error),
             // The log's own words name files and drivers; they are for whoever runs the server.
             Code::LogReadOnly => Self::new(code, "a write has failed; the log takes no more until a restart"),
+            Code::ResolverFailed => Self::new(code, NOT_FETCHED),
+            Code::BusUnavailable => Self::new(
+                code,
+                "the queue between the servers is out of reach: readers at this server were told, others perhaps not",
+            ),
             Code::LogCorrupt => {
                 tracing::error!(%error, "a request met a damaged record");
                 Self::new(code, "a record on disk is damaged; the server's log says which")

@@ -41,6 +41,16 @@ pub async fn open(
     };
     let is_single = topics.len() == 1;
     let subscription = door.tidings.subscribe(who, topics, &from, &filter).await?;
+    answer(door, subscription, is_single, parts)
+}
+
+/// Answers with what `subscription` yields.
+pub fn answer(
+    door: &Door,
+    subscription: Subscription,
+    is_single: bool,
+    parts: &Parts,
+) -> Result<Response, Refusal> {
     let own = door.clone();
     carry(door, parts, move |socket, framing| run(own, socket, framing, is_single, subscription))
 }
@@ -106,7 +116,8 @@ async fn live(stream: &mut Stream, framing: Framing) -> End {
     let (mut pinged, mut sent) = (Instant::now(), 0);
     // The first bytes tell the client, and every proxy between, that the stream is open; the position it begins
     // at lets a client resume that is cut off before its first event.
-    let begins = wire::sse_cursor(&stream.subscription().cursor());
+    let cursor = stream.subscription().cursor();
+    let begins = if cursor.positions.is_empty() { b":\n\n".to_vec() } else { wire::sse_cursor(&cursor) };
     stream.out.push_back(framing.wrap(begins));
     if let Err(end) = stream.go_live().await {
         return end;

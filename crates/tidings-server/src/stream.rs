@@ -75,8 +75,9 @@ impl Stream {
     /// The subscription, taken back from the fan if that has it.
     pub fn subscription(&mut self) -> &mut Subscription {
         if self.own.is_none() {
-            let (subscription, rest) = self.conn.take_back().expect("parked by this task");
+            let (mut subscription, rest) = self.conn.take_back().expect("parked by this task");
             self.berth.release(&subscription);
+            subscription.look_everywhere();
             if !rest.is_empty() {
                 self.door.metrics.fell_back();
                 // What the fan could not write comes before what was prepared meanwhile.
@@ -94,7 +95,8 @@ impl Stream {
             self.renew().await?;
             self.subscription();
             let subscription = self.own.as_mut().expect("just taken");
-            while self.out.len() < 256 {
+            let mut bytes = 0;
+            while self.out.len() < 256 && bytes < 1 << 20 {
                 let item: Item = match subscription.step() {
                     Step::Item(item) => item,
                     Step::Idle => break,
@@ -106,6 +108,7 @@ impl Stream {
                     },
                 };
                 self.conn.encode(subscription, item, &mut self.out);
+                bytes += self.out.back().map_or(0, Bytes::len);
             }
             if self.out.is_empty() {
                 break;

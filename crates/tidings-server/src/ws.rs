@@ -6,92 +6,45 @@
 use crate::Door;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::gate;
-use crate::handover::Io;
-use crate::listen::{Slot, Transport};
+use crate::listen::Slot;
 use crate::refusal::Refusal;
 use crate::stream::{self, End, Stream};
+use crate::upgrade::{self, Pipe, Upgrade};
 use crate::wire;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_engine::entities::{Access, Secret, Wish};
+use tidings_engine::{Error, Subscription};
 use tidings_model::op::{Op, Verb};
-use tidings_model::{Code, Principal};
-use tokio::net::UnixStream;
+use tidings_model::{Code, EntityKey, Principal};
 use tokio::time::Instant;
-use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::{CloseFrame, WebSocketContext};
 use tungstenite::{Error as WsError, Message};
 
 /// A connection without a token must send one within this time.
 const AUTH_WITHIN: Duration = Duration::from_secs(10);
-/// Memory for reading that an idle connection keeps; larger frames take more while they arrive.
-const READ_BUFFER_BYTES: usize = 512;
 
 /// `GET /v1/ws`.
 pub async fn upgrade(State(door): State<Door>, mut request: Request) -> Result<Response, Refusal> {
     let who = gate::optional(&door, request.headers()).await?;
-    let says = |name: header::HeaderName, word: &str| {
-        let value = request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
-    };
-    let is_upgrade = says(header::CONNECTION, "upgrade")
-        && says(header::UPGRADE, "websocket")
-        && says(header::SEC_WEBSOCKET_VERSION, "13");
-    let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade) else {
+    let Some(upgrade) = Upgrade::of(&door, &mut request) else {
         return Err(Refusal::new(
             Code::ParameterInvalid,
             "a WebSocket upgrade (version 13) is expected here",
         ));
     };
-    let accept = derive_accept_key(key.as_bytes());
-    let upgraded = hyper::upgrade::on(&mut request);
     let (own, slot) = (door.clone(), request.extensions().get::<Slot>().cloned());
+    let (response, taken) = upgrade.accept();
     door.services.spawn("ws", async move {
-        let Ok(upgraded) = upgraded.await else { return };
-        let Ok((socket, early)) = take_socket(&own, upgraded) else { return };
+        let Some((socket, early)) = taken.await else { return };
         // Boxed: the upgrade's own needs go before the conversation begins.
         Box::pin(converse(own, socket, early, who)).await;
         drop(slot);
     });
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    let accept = HeaderValue::from_str(&accept).expect("base64");
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     Ok(response)
-}
-
-/// The socket itself where it is plain, else one end of a pair whose other end the library encrypts.
-/// With it come bytes that the client sent early; copied, since they lie in the library's large buffer.
-fn take_socket(door: &Door, upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, Vec<u8>)> {
-    match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<Transport>>(upgraded) {
-        Ok(parts) => match parts.io.into_inner() {
-            Transport::Plain(io) => {
-                let tcp = Io::into_tcp(io).ok_or(std::io::ErrorKind::NotConnected)?;
-                Ok((Socket::Tcp(tcp), parts.read_buf.to_vec()))
-            }
-            Transport::Tls(tls) => Ok((pair(door, *tls)?, parts.read_buf.to_vec())),
-        },
-        Err(upgraded) => Ok((pair(door, TokioIo::new(upgraded))?, Vec::new())),
-    }
-}
-
-fn pair<T>(door: &Door, mut far: T) -> std::io::Result<Socket>
-where
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (ours, mut theirs) = UnixStream::pair()?;
-    door.services.spawn("ws-tls", async move {
-        let _ = tokio::io::copy_bidirectional_with_sizes(&mut far, &mut theirs, 1024, 8192).await;
-    });
-    Ok(Socket::Pair(ours))
 }
 
 /// One client's conversation.
@@ -105,45 +58,10 @@ struct Session {
     heard: Instant,
 }
 
-/// What the WebSocket library reads from and writes to: memory.
-#[derive(Default)]
-struct Pipe {
-    input: Vec<u8>,
-    output: Vec<u8>,
-}
-
-impl std::io::Read for Pipe {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(std::io::ErrorKind::WouldBlock.into());
-        }
-        let n = into.len().min(self.input.len());
-        into[..n].copy_from_slice(&self.input[..n]);
-        self.input.drain(..n);
-        Ok(n)
-    }
-}
-
-impl std::io::Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 async fn converse(door: Door, socket: Socket, early: Vec<u8>, who: Option<Arc<Principal>>) {
     let _open = door.metrics.open_ws();
     let limits = door.tidings.limits();
     let timeout = Duration::from_millis(limits.write_timeout_ms);
-    let frames = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(limits.frame_bytes))
-        .max_frame_size(Some(limits.frame_bytes));
     let conn = Arc::new(Conn::new(socket, Style::Ws, timeout));
     let now = Instant::now();
     let expires = match &who {
@@ -154,7 +72,7 @@ async fn converse(door: Door, socket: Socket, early: Vec<u8>, who: Option<Arc<Pr
     let subscription = door.tidings.subscription(who.unwrap_or_else(|| Arc::new(Principal::nobody())));
     let mut session = Session {
         stream: Stream::new(door.clone(), conn, subscription),
-        frames: Box::new(WebSocketContext::new(Role::Server, Some(frames))),
+        frames: Box::new(upgrade::frames(limits.frame_bytes)),
         pipe: Pipe { input: early, output: Vec::new() },
         is_known,
         expires,
@@ -194,7 +112,7 @@ impl Session {
                 }
                 readable = conn.socket.readable() => {
                     readable.map_err(|_| End::Gone)?;
-                    if read_into(&conn, &mut self.pipe.input)? {
+                    if self.pipe.take_from(&conn.socket)? {
                         self.heard = Instant::now();
                         self.take_in().await?;
                         if !self.stream.is_live() {
@@ -307,6 +225,19 @@ impl Session {
                     Err(error) => self.decline(reference, error).await?,
                 }
             }
+            Verb::Watch { key } => self.watch(reference, &key).await?,
+            Verb::Unwatch { key } => {
+                if self.stream.subscription().change_watches(|w| w.unwatch(&key)) == Some(true) {
+                    self.answer(reference, of_entity("unsubscribed", &key)).await?;
+                } else {
+                    let why = format!("there is no subscription to {} {}", key.entity, key.id);
+                    self.refuse(reference, Code::SubscriptionUnknown, &why).await?;
+                }
+            }
+            Verb::Secret { secret } => {
+                self.entities().change_watches(|w| w.set_secret(Secret::new(secret)));
+                self.answer(reference, serde_json::json!({ "op": "accepted" })).await?;
+            }
             Verb::Unsubscribe { topic } => {
                 if self.stream.subscription().remove(&topic) {
                     let answer = serde_json::json!({ "op": "unsubscribed", "topic": topic.to_string() });
@@ -318,6 +249,28 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The subscription, ready for entities.
+    fn entities(&mut self) -> &mut Subscription {
+        let (entities, who) = (self.stream.door.tidings.entities().clone(), Arc::clone(&self.stream.who));
+        let subscription = self.stream.subscription();
+        if subscription.watches().is_none() {
+            subscription.with_entities(&entities, Access::Granted(who));
+        }
+        subscription
+    }
+
+    /// Sends the rows of an entity now, and whenever they change.
+    async fn watch(&mut self, reference: Option<&str>, key: &EntityKey) -> Result<(), Gone> {
+        if !self.stream.who.may_subscribe(&key.topic()) {
+            return self.decline(reference, Error::MayNotSubscribe(key.topic())).await;
+        }
+        let wish = Wish { state: true, trouble: true };
+        match self.entities().change_watches(|w| w.watch(key, wish)).expect("made ready") {
+            Ok(_) => self.answer(reference, of_entity("subscribed", key)).await,
+            Err(error) => self.decline(reference, error).await,
+        }
     }
 
     /// Goes on under a fresh token; what it no longer grants is given up aloud.
@@ -348,7 +301,7 @@ impl Session {
     }
 
     /// Says what the engine says, without what happened inside.
-    async fn decline(&mut self, reference: Option<&str>, error: tidings_engine::Error) -> Result<(), Gone> {
+    async fn decline(&mut self, reference: Option<&str>, error: Error) -> Result<(), Gone> {
         let refusal = Refusal::from(error);
         self.refuse(reference, refusal.code, &refusal.detail).await
     }
@@ -379,16 +332,6 @@ impl Session {
     }
 }
 
-/// Reads what has arrived; `false` if that was nothing after all.
-fn read_into(conn: &Conn, input: &mut Vec<u8>) -> Result<bool, End> {
-    let mut some = [0; 8192];
-    match conn.socket.try_read(&mut some) {
-        Ok(0) => Err(End::Gone),
-        Ok(n) => {
-            input.extend_from_slice(&some[..n]);
-            Ok(true)
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-        Err(_) => Err(End::Gone),
-    }
+fn of_entity(op: &str, key: &EntityKey) -> serde_json::Value {
+    serde_json::json!({ "op": op, "entity": key.entity.as_str(), "id": key.id.as_str() })
 }

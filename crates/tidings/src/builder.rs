@@ -4,21 +4,27 @@
 
 use crate::Embedded;
 use crate::config::{Config, ConfigError, SharedSecret};
+use crate::entities::{self, EntitiesError, Own};
 use crate::secret::{self, DataSecret, SecretError};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_drivers::time::NtpClock;
 use tidings_engine::Tidings;
 use tidings_engine::auth::{Gate, Users};
+use tidings_engine::bus::Bus;
+use tidings_engine::entities::{Outcome, PassThrough, Resolver, Rows, Secret, Settings};
 use tidings_log::{Clock, SystemClock};
-use tidings_server::{BindError, Door, Server};
+use tidings_model::EntityKey;
+use tidings_server::{BindError, Door, Router, Server};
 use tokio::task::JoinHandle;
 
 /// Starts a server from its settings.
 pub struct Builder {
     config: Config,
     clock: Option<Arc<dyn Clock>>,
+    own: Own,
 }
 
 /// Why a server does not start.
@@ -34,22 +40,30 @@ pub enum StartError {
     Log(#[from] tidings_log::Error),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    Entities(#[from] EntitiesError),
 }
 
 /// A server that is listening.
 pub struct Running {
-    embedded: Embedded,
+    nested: Nested,
     address: SocketAddr,
+    server: JoinHandle<()>,
+    is_tls: bool,
+}
+
+/// A server without a listener of its own: a program nests its router.
+pub struct Nested {
+    embedded: Embedded,
     users: Users,
     secret: DataSecret,
-    server: JoinHandle<()>,
+    door: Door,
     drain: Duration,
-    is_tls: bool,
 }
 
 impl Builder {
     pub fn new(config: Config) -> Self {
-        Self { config, clock: None }
+        Self { config, clock: None, own: Own::default() }
     }
 
     /// Takes the time from `clock`, and asks no time server whatever the settings say.
@@ -58,12 +72,59 @@ impl Builder {
         self
     }
 
+    /// Fetches the rows of every `entity` with `fetch`, which gets the key, the client's secret, and what takes the
+    /// rows. It answers with nothing, or with why it failed.
+    pub fn fetch<F, Done>(mut self, entity: &str, fetch: F) -> Self
+    where
+        F: Fn(EntityKey, Secret, Rows) -> Done + Send + Sync + 'static,
+        Done: Future<Output: Outcome> + Send + 'static,
+    {
+        self.own.fetch(entity, fetch);
+        self
+    }
+
+    /// As [`Builder::fetch`], with any resolver and its bounds.
+    pub fn resolver(mut self, entity: &str, resolver: Arc<dyn Resolver>, settings: Settings) -> Self {
+        self.own.resolvers.push((entity.to_owned(), resolver, settings));
+        self
+    }
+
+    /// Takes messages of entity-sync's clients that have no action, with the client's secret.
+    pub fn pass_through(mut self, to: impl PassThrough) -> Self {
+        self.own.pass_through = Some(Arc::new(to));
+        self
+    }
+
+    /// Tells other servers of changes through `bus`, instead of the one that is set.
+    pub fn bus(mut self, bus: impl Bus) -> Self {
+        self.own.bus = Some(Arc::new(bus));
+        self
+    }
+
     /// Opens the data directory and begins to listen.
     ///
     /// # Errors
     /// When settings, keys or the data directory are refused, or the address is taken; nothing runs then.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { mut config, clock } = self;
+        let nested = self.nested().await?;
+        let server = match Server::bind(nested.door.clone()).await {
+            Ok(server) => server,
+            Err(error) => {
+                nested.embedded.close().await?;
+                return Err(error.into());
+            }
+        };
+        let (address, is_tls) = (server.address(), server.is_tls());
+        let server = tokio::spawn(server.run());
+        Ok(Running { nested, address, server, is_tls })
+    }
+
+    /// Opens the data directory without listening: the program serves [`Nested::router`] itself.
+    ///
+    /// # Errors
+    /// When settings, keys or the data directory are refused; nothing runs then.
+    pub async fn nested(self) -> Result<Nested, StartError> {
+        let Self { mut config, clock, own } = self;
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
@@ -87,35 +148,40 @@ impl Builder {
         };
         let embedded = Embedded::open_with(
             &config.data,
-            config.log.into(),
-            config.limits,
-            clock,
+            config.log.clone().into(),
+            config.limits.clone(),
+            Arc::clone(&clock),
             Duration::from_millis(config.retention.every_ms.max(1)),
         )
         .await?;
         embedded.tidings().allow_reach(broker_topics);
-        let users = Users::new(embedded.tidings().clone(), config.users, signer);
-        let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
-        if let Some(ntp) = ntp {
-            let (tidings, stop) = (embedded.tidings().clone(), services.stop().clone());
-            services.spawn("time", ntp.follow(config.time, stop, move || tidings.clock_changed()));
-        }
-        let door =
-            Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), config.http, services);
-        let server = match Server::bind(door).await {
-            Ok(server) => server,
+        let pass_through = match entities::start(&config, own, &embedded).await {
+            Ok(to) => to,
             Err(error) => {
                 embedded.close().await?;
                 return Err(error.into());
             }
         };
-        let (address, is_tls) = (server.address(), server.is_tls());
-        let server = tokio::spawn(server.run());
-        Ok(Running { embedded, address, users, secret, server, drain, is_tls })
+        let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
+        if let Some(ntp) = ntp {
+            let (tidings, stop) = (embedded.tidings().clone(), services.stop().clone());
+            services.spawn("time", ntp.follow(config.time, stop, move || tidings.clock_changed()));
+        }
+        let users = Users::new(embedded.tidings().clone(), config.users, signer);
+        let http = tidings_server::Config { entity_sync: config.entities.door, ..config.http };
+        let door = Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), http, services);
+        pass_through.into_iter().for_each(|to| door.set_pass_through(to));
+        Ok(Nested { embedded, users, secret, door, drain })
     }
 }
 
-impl Running {
+impl Nested {
+    /// All doors, to be served by the program's own listener. Bounds on connections and TLS are that one's, and
+    /// since it alone knows where requests come from, all attempts to log in count as one address's.
+    pub fn router(&self) -> Router {
+        tidings_server::router(self.door.clone())
+    }
+
     /// The handle, for a program that publishes and subscribes beside its clients.
     pub fn tidings(&self) -> &Tidings {
         self.embedded.tidings()
@@ -124,6 +190,34 @@ impl Running {
     /// The users, for a program that keeps them itself.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The data directory's secret, which signs this server's tokens.
+    pub fn secret(&self) -> &DataSecret {
+        &self.secret
+    }
+
+    /// Ends streams and lets go of the data directory. The program's listener ends first.
+    pub async fn shutdown(self) -> Result<(), tidings_log::Error> {
+        self.embedded.services().stop().cancel();
+        self.embedded.close_within(self.drain).await
+    }
+}
+
+impl Running {
+    /// The handle, for a program that publishes and subscribes beside its clients.
+    pub fn tidings(&self) -> &Tidings {
+        self.nested.tidings()
+    }
+
+    /// All doors, for a program that serves them at a place of its own too.
+    pub fn router(&self) -> Router {
+        self.nested.router()
+    }
+
+    /// The users, for a program that keeps them itself.
+    pub fn users(&self) -> &Users {
+        self.nested.users()
     }
 
     /// Where the server listens.
@@ -137,7 +231,7 @@ impl Running {
 
     /// The data directory's secret, which signs this server's tokens.
     pub fn secret(&self) -> &DataSecret {
-        &self.secret
+        self.nested.secret()
     }
 
     /// Waits until the server has ended by itself, which it does only when something is broken.
@@ -149,10 +243,10 @@ impl Running {
 
     /// Takes no new connections, ends streams, finishes requests, lets go of the data directory.
     pub async fn shutdown(mut self) -> Result<(), tidings_log::Error> {
-        self.embedded.services().stop().cancel();
+        self.nested.embedded.services().stop().cancel();
         if !self.server.is_finished() {
             self.ended().await;
         }
-        self.embedded.close_within(self.drain).await
+        self.nested.shutdown().await
     }
 }

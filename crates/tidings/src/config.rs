@@ -4,13 +4,16 @@
 //! the defaults. Never: reads the environment itself; it is handed in.
 
 pub mod broker;
+mod entities;
 mod layers;
 
 pub use broker::Broker;
+pub use entities::{Bus, Entities, Entity, Source};
 pub use layers::{Layers, Setting};
 
 use crate::secret::CHARS_MIN;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tidings_engine::auth::{KeyError, Keys, Secret, UserSettings};
 use tidings_log::embedded::Options;
@@ -32,6 +35,10 @@ pub struct Config {
     pub log: Log,
     pub auth: Auth,
     pub retention: Retention,
+    pub entities: Entities,
+    pub bus: Bus,
+    /// Databases, by name.
+    pub sources: BTreeMap<String, Source>,
     pub broker: Broker,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
@@ -57,6 +64,17 @@ pub struct Auth {
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct SharedSecret(String);
+
+impl SharedSecret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever needs it to sign, verify or connect.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Debug for SharedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -150,6 +168,9 @@ impl Default for Config {
             log: Log::default(),
             auth: Auth::default(),
             retention: Retention::default(),
+            entities: Entities::default(),
+            bus: Bus::default(),
+            sources: BTreeMap::new(),
             broker: Broker::default(),
             users: UserSettings::default(),
             time: Default::default(),

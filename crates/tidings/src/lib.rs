@@ -11,21 +11,29 @@ mod broker;
 mod builder;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+mod drivers;
 mod embedded;
+#[cfg(feature = "server")]
+mod entities;
 pub mod secret;
 
 #[cfg(feature = "cli")]
 pub use broker::broker;
 #[cfg(feature = "server")]
-pub use builder::{Builder, Running, StartError};
+pub use builder::{Builder, Nested, Running, StartError};
 #[cfg(feature = "server")]
 pub use config::Config;
 pub use embedded::Embedded;
+#[cfg(feature = "server")]
+pub use entities::EntitiesError;
 pub use secret::DataSecret;
 
 pub use tidings_engine::auth::{
     HashKind, Login, NewSecret, NewUser, SignUp, User, UserError, UserPatch, UserSettings, Users,
 };
+pub use tidings_engine::bus::{self, Bus, LocalBus, OwnQueue};
+pub use tidings_engine::entities::{self as entity, Closure, Entities, PassThrough, Resolver, Rows, Secret};
 pub use tidings_engine::{
     Batch, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention, Subscription,
     Tidings, TopicSettings,
@@ -33,6 +41,9 @@ pub use tidings_engine::{
 pub use tidings_log::embedded::Options as LogOptions;
 pub use tidings_log::{Bounds, Clock, Due, Error as LogError, Log, SystemClock};
 pub use tidings_model::{
-    Attributes, Code, Cursor, Epoch, Event, EventError, Filter, FilterError, From, Grant, Grants, Key,
-    Limits, NewEvent, Offset, Position, Principal, Timestamp, Topic, TopicError, TopicName, UserId, Uuid,
+    Attributes, Code, Cursor, EntityKey, Epoch, Event, EventError, Filter, FilterError, From, Grant, Grants,
+    Key, Limits, NewEvent, Offset, Position, Principal, Timestamp, Topic, TopicError, TopicName, UserId,
+    Uuid,
 };
+#[cfg(feature = "server")]
+pub use tidings_server::Router;

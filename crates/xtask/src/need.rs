@@ -1,8 +1,9 @@
 //! Programs that the tests need from the machine, and how they get there.
 //!
 //! On Debian and its kin missing ones are installed with apt-get, as root or through sudo. Elsewhere, or
-//! where that fails, the message says what to install.
+//! where that fails, the message says what to install. nsqd is built from source.
 
+use crate::step;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,6 +31,16 @@ const NEEDS: &[Need] = &[
     Need { what: "python3", packages: &["python3"], sign: Sign::Program("python3") },
     Need { what: "chromium", packages: &["chromium"], sign: Sign::Program("chromium") },
     Need { what: "node", packages: &["nodejs", "npm"], sign: Sign::Program("node") },
+    Need { what: "Go", packages: &["golang-go"], sign: Sign::Program("go") },
+    // Only the programs where Debian offers them without a server that is started at once.
+    Need { what: "PostgreSQL", packages: &["postgresql"], sign: Sign::Program("postgres") },
+    Need {
+        what: "MariaDB",
+        packages: &["mariadb-server-core", "mariadb-client-core"],
+        sign: Sign::Program("mariadbd"),
+    },
+    Need { what: "Redis", packages: &["redis-server"], sign: Sign::Program("redis-server") },
+    Need { what: "NATS", packages: &["nats-server"], sign: Sign::Program("nats-server") },
 ];
 
 impl Need {
@@ -42,12 +53,30 @@ impl Need {
 }
 
 fn is_program(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+    peers::find(name).is_some()
 }
 
 /// Installs whatever is missing; does nothing where nothing is.
-pub fn install() -> Result<()> {
+pub fn install(root: &Path) -> Result<()> {
+    packages()?;
+    nsqd(root)
+}
+
+/// Builds nsqd, which no distribution brings, from the sources that `crates/peers/nsqd` pins.
+fn nsqd(root: &Path) -> Result<()> {
+    let program = step::target_dir(root)?.join("peers").join(peers::NSQD);
+    if program.is_file() {
+        return Ok(());
+    }
+    eprintln!("building {}", peers::NSQD);
+    let mut go = Command::new("go");
+    go.args(["build", "-trimpath", "-mod=readonly", "-o"]).arg(&program);
+    go.arg("github.com/nsqio/nsq/apps/nsqd").current_dir(root.join("crates/peers/nsqd"));
+    // The Go that is there, not one that it would fetch.
+    step::run(go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "").stdin(Stdio::null()))
+}
+
+fn packages() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -73,7 +102,7 @@ pub fn install() -> Result<()> {
             command.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
         }
         command.env("DEBIAN_FRONTEND", "noninteractive").args(words).stdin(Stdio::null());
-        crate::step::run(&mut command)
+        step::run(&mut command)
     };
     let mut words = vec!["install", "--yes", "--no-install-recommends"];
     words.extend(packages);

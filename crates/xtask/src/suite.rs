@@ -14,7 +14,7 @@ pub enum Extent {
 }
 
 /// Features that only tests use; clippy sees the same code with them.
-pub const FEATURES: [&str; 2] = ["--features", "tidings-log/conformance"];
+pub const FEATURES: [&str; 2] = ["--features", "tidings-log/conformance,tidings-engine/conformance"];
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: &str = "2";
@@ -46,7 +46,7 @@ impl Tally {
 
 /// Installs, tests, fuzzes; stops at the first step that fails.
 pub fn run(root: &Path, extent: Extent) -> Result<()> {
-    need::install()?;
+    need::install(root)?;
     compat::install(root)?;
     let mut tally = Tally::default();
     let outcome = steps(root, extent, &mut tally);
@@ -58,6 +58,9 @@ fn steps(root: &Path, extent: Extent, tally: &mut Tally) -> Result<()> {
     let mut test = step::cargo(root);
     test.args(["test", "--workspace", "--locked"]).args(FEATURES);
     if extent == Extent::Fast {
+        // The whole suite builds the examples, which tests run; a choice of targets leaves them out.
+        let mut build = step::cargo(root);
+        step::run(build.args(["build", "--workspace", "--locked", "--examples"]).args(FEATURES))?;
         test.args(["--lib", "--bins", "--tests", "--examples"]);
     }
     counted(&mut test, tally)?;

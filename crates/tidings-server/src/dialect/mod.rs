@@ -1,3 +1,4 @@
 //! Other systems' own URLs and frames, over the same engine. Wire only: no business here.
 
 pub mod broker;
+pub mod entity_sync;

@@ -6,11 +6,20 @@ use crate::refusal::Refusal;
 use http::Uri;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
-use tidings_model::{Code, Filter, Limits, Topic, TopicName, Uuid};
+use tidings_model::{Code, EntityKey, Filter, Limits, Topic, TopicName, Uuid};
 
 /// The third part of the path, `{topic}`, `{name}` or `{id}`, decoded.
 fn segment(uri: &Uri) -> Option<Cow<'_, str>> {
-    percent_decode_str(uri.path().split('/').nth(3)?).decode_utf8().ok()
+    nth(uri, 3)
+}
+
+fn nth(uri: &Uri, n: usize) -> Option<Cow<'_, str>> {
+    percent_decode_str(uri.path().split('/').nth(n)?).decode_utf8().ok()
+}
+
+/// The entity that `{entity}/{id}` names.
+pub fn entity_key(uri: &Uri) -> Result<EntityKey, Refusal> {
+    Ok(EntityKey::parse(&nth(uri, 3).ok_or_else(not_text)?, &nth(uri, 4).ok_or_else(not_text)?)?)
 }
 
 /// The address that `{topic}` names.

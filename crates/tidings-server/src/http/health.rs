@@ -6,6 +6,7 @@ use crate::{Door, gate};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, header};
+use tidings_engine::bus::Status;
 use tidings_model::Code;
 
 /// `GET /livez`: the process answers.
@@ -21,6 +22,9 @@ pub async fn readyz(State(door): State<Door>) -> Response {
     }
     if door.tidings.log().read_only().is_some() {
         reasons.push(Code::LogReadOnly.as_str());
+    }
+    if matches!(door.tidings.entities().bus_status(), Status::Lost { .. }) {
+        reasons.push(Code::BusUnavailable.as_str());
     }
     let is_ready = reasons.is_empty();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -5,6 +5,7 @@
 mod address;
 pub(crate) mod body;
 mod cloudevents;
+mod entities;
 mod health;
 pub(crate) mod layers;
 mod lines;
@@ -22,7 +23,9 @@ mod tests;
 mod topics;
 mod users;
 
-use crate::dialect::broker;
+pub(crate) use address::Query;
+
+use crate::dialect::{broker, entity_sync};
 use crate::{Door, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -67,6 +70,8 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/v1/scheduled/{id}", || get(scheduled::get), Compressed),
     Route::new("PATCH", "/v1/scheduled/{id}", || patch(scheduled::patch), Watched),
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
+    Route::new("GET", "/v1/entities/{entity}/{id}", || get(entities::get), Compressed),
+    Route::new("POST", "/v1/entities/{entity}/{id}/changed", || post(entities::changed), Watched),
     Route::new("POST", "/v1/login", || post(login::login), Watched),
     Route::new("POST", "/v1/logout", || post(login::logout), Watched),
     Route::new("GET", "/v1/users/me", || get(login::me), Watched),
@@ -108,6 +113,14 @@ impl Route {
     }
 }
 
+/// The door whose path is a setting; metrics name it by the usual one.
+static ENTITY_SYNC: Route = Route::new("GET", "/ws/entity-sync/", MethodRouter::new, Watched);
+
+/// Whether a route lies at exactly this path.
+pub(crate) fn is_route(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.path == path)
+}
+
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
@@ -122,6 +135,12 @@ pub(crate) fn router(door: Door) -> Router {
             handler = handler.layer(from_fn_with_state((door.clone(), route), layers::watch));
         }
         router = router.route(route.path, handler);
+    }
+    let entity_sync = &door.config.entity_sync;
+    if entity_sync.enabled {
+        let handler = get(entity_sync::upgrade);
+        let handler = handler.layer(from_fn_with_state((door.clone(), &ENTITY_SYNC), layers::watch));
+        router = router.route(&entity_sync.path, handler);
     }
     router.method_not_allowed_fallback(layers::other_method).fallback(layers::unknown).with_state(door)
 }

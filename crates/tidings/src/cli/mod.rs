@@ -41,7 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server (also without any command).
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Print a token signed with the data directory's secret.
     Token(token::Args),
     /// Publish the lines of stdin to a topic.
@@ -144,8 +144,8 @@ impl Cli {
 
 /// Runs the command that was asked for.
 pub fn run(cli: Cli, context: Context) -> Result<()> {
-    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => serve::run(args, context),
+    match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
+        Command::Serve(args) => serve::run(*args, context),
         Command::Token(args) => token::run(args, &context),
         Command::Check(args) => check::run(args, &context),
         Command::Publish(args) => wait(publish::run(args, &context)),

@@ -52,6 +52,9 @@ pub struct Args {
     /// A shared secret that verifies tokens (HS256); the first signs users' tokens. Better set TIDINGS_SECRET. Repeatable
     #[arg(long, value_name = "TEXT")]
     secret: Vec<String>,
+    /// The queue that all servers share: nats://, nsq:// or redis://, host and port
+    #[arg(long, value_name = "URL")]
+    bus: Option<String>,
     /// A time server (NTP) to follow instead of the usual ones. Repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
     ntp_server: Vec<String>,
@@ -81,6 +84,7 @@ impl Args {
             many("--jwks", "auth.jwks", &self.jwks),
             many("--pem", "auth.pem", &self.pem),
             many("--secret", "auth.secrets", &self.secret),
+            one("--bus", "bus.url", self.bus.clone()),
             many("--ntp-server", "time.servers", &self.ntp_server),
             // Naming a server means following it, whatever the file says.
             one("--ntp-server", "time.ntp", (!self.ntp_server.is_empty()).then(|| "true".to_owned())),

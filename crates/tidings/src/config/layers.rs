@@ -51,6 +51,9 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("limits.read_batch_events", Kind::Number),
     ("limits.read_batch_bytes", Kind::Number),
     ("limits.reads_at_once", Kind::Number),
+    ("limits.entity_keys", Kind::Number),
+    ("limits.entity_connections", Kind::Number),
+    ("limits.entity_rows_bytes", Kind::Number),
     ("log.segment_bytes", Kind::Number),
     ("log.batch_bytes_max", Kind::Number),
     ("log.group_bytes_max", Kind::Number),
@@ -63,6 +66,18 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("auth.pem", Kind::List),
     ("auth.jwks", Kind::List),
     ("retention.every_ms", Kind::Number),
+    ("bus.url", Kind::Text),
+    ("bus.prefix", Kind::Text),
+    ("entities.enabled", Kind::Truth),
+    ("entities.path", Kind::Text),
+    ("entities.auth", Kind::Text),
+    ("entities.origins", Kind::List),
+    ("entities.message_bytes", Kind::Number),
+    ("entities.ping_ms", Kind::Number),
+    ("entities.pong_ms", Kind::Number),
+    ("entities.write_timeout_ms", Kind::Number),
+    ("entities.pass_through", Kind::Text),
+    ("entities.pass_through_timeout_ms", Kind::Number),
     ("broker.enabled", Kind::Truth),
     ("broker.topics", Kind::List),
     ("limits.broker_list_events", Kind::Number),
@@ -90,7 +105,8 @@ const SETTINGS: &[(&str, Kind)] = &[
 ];
 
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
-const SHORT: &[(&str, &str)] = &[("TIDINGS_PORT", "port"), ("TIDINGS_SECRET", "auth.secrets")];
+const SHORT: &[(&str, &str)] =
+    &[("TIDINGS_PORT", "port"), ("TIDINGS_SECRET", "auth.secrets"), ("TIDINGS_BUS", "bus.url")];
 /// Variables that are no settings of the server.
 const OTHERS: &[&str] = &["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_TOKEN"];
 /// Another system's name for a shared secret; it verifies beside all others.
@@ -418,6 +434,7 @@ mod tests {
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
+        full.insert("entities".into(), Value::try_from(tidings_server::EntitySync::default()).unwrap());
         full.insert("time".into(), Value::try_from(tidings_drivers::time::Config::default()).unwrap());
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {
@@ -428,6 +445,7 @@ mod tests {
         for (place, kind) in SETTINGS {
             let value = match (*place, kind) {
                 ("http.listen", _) => "127.0.0.1:1",
+                ("entities.auth", _) => "jwt",
                 ("http.proxies", _) => "127.0.0.1",
                 ("users.sign_up", _) => "open",
                 ("users.password_hash", _) => "bcrypt",

@@ -14,10 +14,13 @@ const FLOORS: &[(&str, u8)] = &[
     // Tools: they may look at the ground floors, and nothing depends on them.
     ("tidings-fuzz", 2),
     ("loadgen", 0),
-    ("xtask", 0),
+    ("xtask", 1),
+    // For tests only, and for the tool that runs them.
+    (PEERS, 0),
 ];
 
 const TOOLS: &[&str] = &["tidings-fuzz", "loadgen", "xtask"];
+const PEERS: &str = "peers";
 
 /// Third parties, the crates that may name them, and those whose tests may.
 const OWNED: &[(&[&str], &[&str], &[&str])] = &[
@@ -26,10 +29,19 @@ const OWNED: &[(&[&str], &[&str], &[&str])] = &[
         &["tidings-server"],
         &["tidings"],
     ),
-    (&["fjall", "rusqlite"], &["tidings-log"], &[]),
+    (&["fjall"], &["tidings-log"], &[]),
+    (&["rusqlite"], &["tidings-log", "tidings-drivers"], &[]),
     (&["jsonwebtoken", "argon2", "bcrypt"], &["tidings-engine"], &["tidings"]),
     (
-        &["rsntp", "async-nats", "redis", "tokio-postgres", "deadpool-postgres", "mysql_async"],
+        &[
+            "rsntp",
+            "async-nats",
+            "redis",
+            "tokio-postgres",
+            "tokio-postgres-rustls",
+            "deadpool-postgres",
+            "mysql_async",
+        ],
         &["tidings-drivers"],
         &["tidings"],
     ),
@@ -91,6 +103,9 @@ impl Member {
                 complaints.push(format!("{name} depends on {other}, which is not on a lower floor"));
             }
         }
+        if self.dependencies.iter().any(|d| d == PEERS) && !TOOLS.contains(&name.as_str()) {
+            complaints.push(format!("{name} depends on {PEERS} outside its tests"));
+        }
         for (parties, owners, testers) in OWNED {
             for party in *parties {
                 let is_named = |list: &[String]| list.iter().any(|d| d == party);
@@ -127,6 +142,13 @@ mod tests {
         }
         assert_eq!(complaints("tidings-engine", "[dependencies]\nloadgen = \"1\"").len(), 1);
         assert_eq!(complaints("tidings-odd", "").len(), 1);
+    }
+
+    #[test]
+    fn the_peers_of_tests_are_named_by_tests_only() {
+        assert!(complaints("tidings-drivers", "[dev-dependencies]\npeers.workspace = true").is_empty());
+        assert!(complaints("xtask", "[dependencies]\npeers.workspace = true").is_empty());
+        assert_eq!(complaints("tidings-drivers", "[dependencies]\npeers.workspace = true").len(), 1);
     }
 
     #[test]

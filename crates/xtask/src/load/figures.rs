@@ -1,5 +1,6 @@
 //! The standard set, one entry a figure.
 
+use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
@@ -47,6 +48,23 @@ pub const ALL: &[Figure] = &[
     },
     Figure { name: "topics", what: "publishing to 1 topic against 10,000", take: topics },
     Figure { name: "subscribers", what: "a delivery to 100 subscribers against 10,000", take: subscribers },
+    Figure {
+        name: "entities-one",
+        what: "1,000 clients of one entity, 50 changes/s, against plain WebSockets",
+        take: entities::one,
+    },
+    Figure {
+        name: "entities-10000",
+        what: "10,000 clients of one entity, 5 changes/s: one fetch a change",
+        take: entities::many,
+    },
+    Figure {
+        name: "entities-keys",
+        what: "10,000 clients of 10,000 entities, 1,000 changes/s",
+        take: entities::keys,
+    },
+    Figure { name: "entities-nats", what: "the same over NATS", take: entities::over_nats },
+    Figure { name: "entities-idle", what: "10,000 idle clients of entity-sync", take: entities::idle },
     Figure { name: "start", what: "first answer and memory on an empty log", take: start },
     Figure {
         name: "broker-connect",
@@ -65,7 +83,7 @@ pub const ALL: &[Figure] = &[
 /// Cost that shall not grow may do so by this factor: two runs of the same thing differ by nearly as much.
 pub const GROWTH_MAX: f64 = 1.25;
 
-const DELIVERY: &str = "us/delivery";
+pub const DELIVERY: &str = "us/delivery";
 pub const PUBLISH: &str = "us/publish";
 
 fn pair(stage: &Stage) -> Result<(Server, Process)> {
@@ -94,7 +112,7 @@ fn fan_50(stage: &Stage, protocol: &str) -> Result<Vec<Row>> {
 }
 
 /// The generator holds one connection for each subscriber, the server too, and both need a few files more.
-fn check_open_files() -> Result<()> {
+pub fn check_open_files() -> Result<()> {
     match open_files_max() {
         limit if limit >= 10_200 => Ok(()),
         limit => {

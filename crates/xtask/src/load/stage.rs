@@ -129,10 +129,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// What a path answers.
+    pub fn text(&self, path: &str) -> Result<String> {
+        get(self.process.port, path, &[format!("Authorization: Bearer {}", self.token)])
+    }
+
     /// The offset of a topic's newest event, as a client reads it.
     pub fn tail(&self, topic: &str) -> Result<u64> {
-        let path = format!("/v1/topics/{topic}/events?limit=1");
-        let answer = get(self.process.port, &path, &[format!("Authorization: Bearer {}", self.token)])?;
+        let answer = self.text(&format!("/v1/topics/{topic}/events?limit=1"))?;
         let page: serde_json::Value = serde_json::from_str(&answer).with_context(|| answer.clone())?;
         page["tail"].as_u64().with_context(|| format!("a page without a tail: {answer}"))
     }

@@ -1,5 +1,6 @@
 //! Starts the real program, speaks to it as a client does, and leaves nothing behind.
 
+pub mod entities;
 mod program;
 mod random;
 mod server;

@@ -53,8 +53,23 @@ impl Server {
     }
 
     async fn new<S: AsRef<str>>(port: u16, args: &[S]) -> Self {
+        let mut server = Self::made(port, args);
+        server.launch().await;
+        server.admin = server.token(&["--admin"]).await;
+        server
+    }
+
+    /// A server that is not ready once it listens, because something that it needs is not there.
+    pub async fn start_unready<S: AsRef<str>>(args: &[S]) -> Self {
+        let mut server = Self::made(0, args);
+        server.listen().await;
+        server.admin = server.token(&["--admin"]).await;
+        server
+    }
+
+    fn made<S: AsRef<str>>(port: u16, args: &[S]) -> Self {
         let _ = reqwest_provider();
-        let mut server = Self {
+        Self {
             child: None,
             program: Program::new(),
             root: tempfile::tempdir().expect("a temporary directory"),
@@ -64,14 +79,19 @@ impl Server {
             log: Arc::default(),
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
             admin: String::new(),
-        };
-        server.launch().await;
-        server.admin = server.token(&["--admin"]).await;
-        server
+        }
     }
 
     /// Starts the process and waits until it says that it listens, and is ready.
     pub async fn launch(&mut self) {
+        self.listen().await;
+        if self.scheme == "http" {
+            let ready = self.http.get(self.url("/readyz")).send().await.expect("an answer");
+            assert_eq!(ready.status(), 200, "listening, but not ready");
+        }
+    }
+
+    async fn listen(&mut self) {
         let listening = self.spawn();
         let Ok(url) = soon("the server's start", listening).await else {
             panic!("the server does not start:\n{}", self.log());
@@ -79,10 +99,6 @@ impl Server {
         let (scheme, address) = url.split_once("://").expect("a URL");
         self.scheme = scheme.into();
         self.port = address.rsplit_once(':').expect("a port").1.parse().expect("a port");
-        if scheme == "http" {
-            let ready = self.http.get(self.url("/readyz")).send().await.expect("an answer");
-            assert_eq!(ready.status(), 200, "listening, but not ready");
-        }
     }
 
     /// Starts the process without waiting. The receiver gets the URL once it listens, or an error when it ends.

@@ -1,0 +1,65 @@
+//! Which driver a setting means.
+//!
+//! Owns: the databases and the HTTP client that all entities share. Never: prints a URL.
+
+use crate::Embedded;
+use crate::config::{Config, Entity, SharedSecret};
+use crate::entities::{EntitiesError, refuse};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tidings_drivers::bus;
+use tidings_drivers::resolver::http::{self, Http};
+use tidings_drivers::resolver::sql;
+use tidings_engine::bus::Bus;
+use tidings_engine::entities::{PassThrough, Resolver};
+
+/// The bus at `url`.
+pub fn bus(url: &SharedSecret, prefix: &str, embedded: &Embedded) -> Result<Arc<dyn Bus>, EntitiesError> {
+    let settings = bus::Settings { url: url.expose().to_owned(), prefix: prefix.to_owned() };
+    Ok(bus::open(&settings, embedded.services()).map_err(|e| refuse("bus.url", e))?)
+}
+
+/// Where rows can come from.
+pub struct Sources {
+    databases: HashMap<String, sql::Source>,
+    http: Http,
+}
+
+impl Sources {
+    pub fn open(config: &Config) -> Result<Self, EntitiesError> {
+        let http = Http::new().map_err(|e| refuse("entities", e))?;
+        let mut databases = HashMap::new();
+        for (name, source) in &config.sources {
+            let settings = sql::Settings {
+                url: source.url.expose().to_owned(),
+                connections_max: source.connections_max,
+            };
+            let database =
+                sql::Source::open(&settings).map_err(|e| refuse(format!("sources.{name}.url"), e))?;
+            databases.insert(name.clone(), database);
+        }
+        Ok(Self { databases, http })
+    }
+
+    /// The resolver that `entity` names by `http` or `source`.
+    pub fn resolver(&self, place: &str, entity: &Entity) -> Result<Arc<dyn Resolver>, EntitiesError> {
+        if let Some(url) = &entity.http {
+            let settings = http::Settings {
+                url: url.clone(),
+                secret_matters: entity.secret.unwrap_or(true),
+                body_bytes_max: entity.settings().bytes_max,
+            };
+            return self.http.resolver(&settings).map_err(|e| refuse(format!("{place}.http"), e));
+        }
+        let name = entity.source.as_deref().unwrap_or_default();
+        let database = self.databases.get(name);
+        let database = database
+            .ok_or_else(|| refuse(format!("{place}.source"), format!("there is no [sources.{name}]")))?;
+        database.resolver(&entity.all_queries()).map_err(|e| refuse(format!("{place}.queries"), e))
+    }
+
+    /// Hands messages to an endpoint.
+    pub fn pass_through(&self, url: &str) -> Result<Arc<dyn PassThrough>, EntitiesError> {
+        self.http.pass_through(url).map_err(|e| refuse("entities.pass_through", e))
+    }
+}

@@ -24,6 +24,12 @@ pub fn json(out: &mut Vec<u8>, json: &str) {
 
 /// Appends `text` as a JSON string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+        // Ids and most names: as they are.
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        return out.push(b'"');
+    }
     json(out, &serde_json::to_string(text).expect("a string into memory"));
 }
 
@@ -42,6 +48,12 @@ mod tests {
             let (before, after): (Value, Value) =
                 (text.parse().unwrap(), serde_json::from_slice(&out).unwrap());
             assert_eq!(before, after);
+        }
+        for text in ["", "plain", "a \"b\"", "back\\slash", "é\n", "\u{7f}"] {
+            let mut out = Vec::new();
+            string(&mut out, text);
+            assert!(out.iter().all(|b| (0x20..0x7f).contains(b)), "{text}");
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
     }
 }

@@ -35,7 +35,7 @@ pub fn connect(stage: &Stage) -> Result<Vec<Row>> {
             Target::AtMost(200.0),
             &format!("{} MB", second.bytes >> 20),
         ),
-        row("broker-connect, the first", "ms", millis(cold), Target::AtMost(1000.0), ""),
+        row("broker-connect, the first", "ms", millis(cold), Target::AtMost(200.0), ""),
     ])
 }
 

@@ -36,16 +36,7 @@ const MARK_AFTER: usize = 2_000;
 impl Follower {
     /// Stands where the topic's mark says, or at its beginning.
     pub(super) async fn open(tidings: Tidings, name: TopicName) -> Result<Self, Error> {
-        let mut own = Self {
-            tidings,
-            name,
-            latest: Latest::default(),
-            epoch: None,
-            cursor: Offset::ZERO,
-            marked: Vec::new(),
-            marked_at: 0,
-            unmarked: 0,
-        };
+        let mut own = Self::empty(tidings, name);
         let Some(bounds) = own.tidings.log().bounds(&own.name) else { return Ok(own) };
         let mark = own.tidings.log().mark(&own.mark_name()).await?;
         if let Some((epoch, tail, offsets)) = mark.as_deref().and_then(decode)
@@ -65,7 +56,10 @@ impl Follower {
             let bounds = self.tidings.log().bounds(&self.name);
             if bounds.map(|b| b.epoch) != self.epoch {
                 let had_some = self.epoch.is_some();
-                *self = Self { epoch: bounds.map(|b| b.epoch), ..Self::empty(self) };
+                *self = Self {
+                    epoch: bounds.map(|b| b.epoch),
+                    ..Self::empty(self.tidings.clone(), self.name.clone())
+                };
                 if had_some {
                     return Ok(vec![Change::Reset]);
                 }
@@ -126,10 +120,11 @@ impl Follower {
         format!("broker/latest/{}", self.name)
     }
 
-    fn empty(of: &Self) -> Self {
+    /// Before the topic's first event.
+    fn empty(tidings: Tidings, name: TopicName) -> Self {
         Self {
-            tidings: of.tidings.clone(),
-            name: of.name.clone(),
+            tidings,
+            name,
             latest: Latest::default(),
             epoch: None,
             cursor: Offset::ZERO,

@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod export;
 mod fields;
+mod grants;
 mod import;
 mod lines;
 mod publish;

@@ -1,24 +1,18 @@
 //! `tidings token`: signs a token with the data directory's secret. Needs no running server.
 
+use super::grants::GrantArgs;
 use super::{Context, Place};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tidings::{DataSecret, Grant};
+use tidings::DataSecret;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pub place: Place,
-    /// A topic that may be published to: `orders`, `orders:17` or `*`. Repeatable
-    #[arg(long, value_name = "TOPIC", value_parser = grant)]
-    publish: Vec<String>,
-    /// A topic that may be subscribed to. Repeatable
-    #[arg(long, value_name = "TOPIC", value_parser = grant)]
-    subscribe: Vec<String>,
-    /// Topics for both directions, separated by commas
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = grant)]
-    topics: Vec<String>,
+    #[command(flatten)]
+    grants: GrantArgs,
     /// May do everything on every interface
     #[arg(long)]
     admin: bool,
@@ -69,18 +63,13 @@ pub fn run(args: Args, context: &Context) -> Result<()> {
             dir.display()
         );
     }
-    if args.publish.is_empty() && args.subscribe.is_empty() && args.topics.is_empty() && !args.admin {
+    if args.grants.is_empty() && !args.admin {
         eprintln!("warning: this token grants nothing; add --topics, --publish, --subscribe or --admin");
     }
-    let Args { publish, subscribe, topics, admin, sub, ttl, .. } = args;
+    let Args { grants: GrantArgs { publish, subscribe, topics }, admin, sub, ttl, .. } = args;
     let claims = Claims { sub, topics, publish, subscribe, admin, ..Claims::default() };
     println!("{}", claims.sign(&secret, ttl)?);
     Ok(())
-}
-
-fn grant(text: &str) -> Result<String> {
-    Grant::parse(text.trim())?;
-    Ok(text.trim().to_owned())
 }
 
 /// `90s`, `15m`, `1h`, `7d`; a number alone is seconds.

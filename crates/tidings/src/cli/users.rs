@@ -4,6 +4,7 @@
 //! touches the data directory but for its secret.
 
 use super::client::{self, Client, Failure, encode};
+use super::grants::GrantArgs;
 use super::lines::Lines;
 use super::{Context, Place, Usage};
 use anyhow::{Result, anyhow, bail};
@@ -11,7 +12,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
-use tidings::{Code, Grant, Uuid};
+use tidings::{Code, Uuid};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -83,23 +84,6 @@ enum What {
         #[command(flatten)]
         client: client::Args,
     },
-}
-
-#[derive(Debug, clap::Args)]
-struct GrantArgs {
-    /// A topic that may be published to: `orders`, `orders:17` or `*`. Repeatable
-    #[arg(long, value_name = "TOPIC", value_parser = grant)]
-    publish: Vec<String>,
-    /// A topic that may be subscribed to. Repeatable
-    #[arg(long, value_name = "TOPIC", value_parser = grant)]
-    subscribe: Vec<String>,
-    /// Topics for both directions, separated by commas
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = grant)]
-    topics: Vec<String>,
-}
-
-fn grant(text: &str) -> Result<String> {
-    Ok(Grant::parse(text.trim())?.to_string())
 }
 
 /// A user as the server shows it.
@@ -176,16 +160,6 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             Ok(client.send(request).await.map(drop)?)
         }
         What::Import { .. } => import(&client).await,
-    }
-}
-
-impl GrantArgs {
-    fn publish(&self) -> Vec<&String> {
-        self.publish.iter().chain(&self.topics).collect()
-    }
-
-    fn subscribe(&self) -> Vec<&String> {
-        self.subscribe.iter().chain(&self.topics).collect()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
+//! what sources have captured; retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
 pub mod bus;
+mod capture;
 pub mod entities;
 mod error;
 mod feed;
@@ -19,6 +20,7 @@ mod services;
 mod subscription;
 mod tidings;
 
+pub use capture::{Capture, Owners};
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};

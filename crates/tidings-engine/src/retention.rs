@@ -107,6 +107,9 @@ impl Tidings {
         settings: &TopicSettings,
     ) -> Result<(), Error> {
         admin(who)?;
+        if self.log().bounds(name).is_none() && self.owners().of(name).is_none() {
+            name.check_new()?;
+        }
         let broker = match settings.broker {
             None => self.topic_settings(name).await?.broker,
             said => said,

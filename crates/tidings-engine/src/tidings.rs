@@ -1,6 +1,7 @@
 //! The handle an embedding program and every door holds.
 
 use crate::broker::Reach;
+use crate::capture::Owners;
 use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, retention, schedule};
@@ -23,6 +24,7 @@ struct Inner {
     reads: Arc<Semaphore>,
     counters: Counters,
     reach: Reach,
+    owners: Owners,
     entities: Entities,
 }
 
@@ -68,9 +70,9 @@ impl Tidings {
     /// A handle over `log`, whose observer must be `hub`. No task runs until [`Tidings::start`].
     pub fn new(log: Arc<dyn Log>, hub: Arc<Hub>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
-        let (counters, reach) = (Counters::default(), Reach::default());
+        let (counters, reach, owners) = (Counters::default(), Reach::default(), Owners::default());
         let entities = Entities::new(&limits);
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities }))
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, owners, entities }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -119,6 +121,11 @@ impl Tidings {
     /// Which topics Broker's interface reaches.
     pub fn reach(&self) -> &Reach {
         &self.0.reach
+    }
+
+    /// Which topics are captured.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.0.owners
     }
 
     /// Readings at the same time for those who are not live.

@@ -13,6 +13,7 @@ mod hub;
 mod ingest;
 mod leg;
 mod listeners;
+mod passing;
 mod retention;
 mod schedule;
 mod services;

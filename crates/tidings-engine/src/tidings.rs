@@ -31,6 +31,7 @@ struct Inner {
 pub struct Counters {
     published: AtomicU64,
     fired: AtomicU64,
+    passed_on: AtomicU64,
 }
 
 impl Counters {
@@ -40,6 +41,15 @@ impl Counters {
 
     pub(crate) fn fired(&self, n: usize) {
         self.fired.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn passed_on(&self, n: usize) {
+        self.passed_on.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Events accepted through `pass_on`.
+    pub fn passed_on_total(&self) -> u64 {
+        self.passed_on.load(Ordering::Relaxed)
     }
 
     /// Events accepted through `publish`.

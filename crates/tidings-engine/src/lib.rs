@@ -1,7 +1,8 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! what sources have captured; retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
+//! what sources capture and how they are doing; retention; the verification of tokens; entities and the bus that
+//! says that one changed. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
@@ -14,9 +15,11 @@ mod hub;
 mod ingest;
 mod leg;
 mod listeners;
+mod passing;
 mod retention;
 mod schedule;
 mod services;
+mod sources;
 mod subscription;
 mod tidings;
 
@@ -29,5 +32,6 @@ pub use listeners::{Listener, Place};
 pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};
 pub use services::Services;
+pub use sources::{SourceReport, SourceState, SourceStatus, Sources};
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
 pub use tidings::{Counters, Page, Tidings};

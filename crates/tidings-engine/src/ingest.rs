@@ -6,7 +6,7 @@
 use crate::{Error, Tidings, schedule};
 use tidings_log::{Append, Batch, Due, DuePut};
 use tidings_model::{
-    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, TopicName, Uuid,
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Sight, Timestamp, Topic, TopicName, Uuid,
 };
 
 /// What became of one event, in the order of the call.
@@ -71,22 +71,23 @@ impl Tidings {
             self.check(who, event, index, previous)?;
             previous = Some(&event.topic);
         }
-        self.store(who, events, Batch::default()).await
+        self.store(who, self.decide(events)?, Batch::default()).await
     }
 
-    /// Commits events that have passed their checks, together with what `batch` holds already.
+    /// Commits events that have passed their checks, each with who may see it, together with what `batch` holds
+    /// already.
     pub(crate) async fn store(
         &self,
         who: &Principal,
-        events: Vec<NewEvent>,
+        events: Vec<(NewEvent, Sight)>,
         mut batch: Batch,
     ) -> Result<Receipt, Error> {
         let now = self.clock().now();
         let mut receipts = Vec::with_capacity(events.len());
         let mut references = Vec::new();
-        for event in events {
+        for (event, sight) in events {
             let id = event.id.unwrap_or_else(Uuid::now_v7);
-            let record = RecordWriter::encode(&event, id);
+            let record = RecordWriter::encode_for(&event, id, &sight);
             let is_due_later = event.available_at.is_some_and(|at| at > now);
             self.reach().refer(&event, id, is_due_later, &mut references);
             let fate = match event.available_at {

@@ -17,13 +17,14 @@ mod leg;
 mod listeners;
 mod passing;
 mod retention;
+mod rules;
 mod schedule;
 mod services;
 mod sources;
 mod subscription;
 mod tidings;
 
-pub use capture::{Capture, Owners};
+pub use capture::{Addressee, Capture};
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};

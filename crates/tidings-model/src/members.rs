@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The members of an object in their order; names are decoded, values are the bytes that were sent.
+#[derive(Default)]
 pub(crate) struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
 
 #[derive(Deserialize)]

@@ -360,6 +360,11 @@ impl Writer {
         })
     }
 
+    /// Whether the event is found by user or empties State, without a full parse.
+    pub fn is_for_index(record: &[u8]) -> bool {
+        u16::from_le_bytes([record[24], record[25]]) & (ROUTED | AUDIENCE | TRUNCATES) != 0
+    }
+
     /// Whether the event empties its topic's State, without a full parse.
     pub fn truncates(record: &[u8]) -> bool {
         u16::from_le_bytes([record[24], record[25]]) & TRUNCATES != 0

@@ -32,7 +32,7 @@ enum Written {
 /// Why something is no row rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowRuleError {
-    #[error("a row rule names 1 to {} columns, this one {0}", RowRule::COLUMNS_MAX)]
+    #[error("a row rule names at most 16 columns, this one {0}")]
     Count(usize),
     #[error("a column's name has 1 to 255 bytes, and `*` is not one")]
     Column,
@@ -42,9 +42,9 @@ impl RowRule {
     /// Columns one rule may name.
     pub const COLUMNS_MAX: usize = 16;
 
-    /// The rule of these columns.
+    /// The rule of these columns; of none it is that nobody but admins sees the rows.
     pub fn columns(names: Vec<Box<str>>) -> Result<Self, RowRuleError> {
-        if names.is_empty() || names.len() > Self::COLUMNS_MAX {
+        if names.len() > Self::COLUMNS_MAX {
             return Err(RowRuleError::Count(names.len()));
         }
         names.iter().try_for_each(|name| check_column(name))?;
@@ -119,11 +119,13 @@ impl Rows {
     pub fn apply(&self, event: &mut NewEvent, is_truncate: bool) -> Result<Sight, EventError> {
         let sight = Sight { is_routed: self.is_routed(), truncates: is_truncate, ..Sight::default() };
         let columns = match &self.rule {
-            Some(RowRule::Columns(columns)) if !is_truncate => &columns[..],
-            _ => &[],
+            Some(RowRule::Columns(columns)) => Some(&columns[..]),
+            Some(RowRule::Everyone) => None,
+            None => self.is_captured.then_some(&[][..]),
         };
-        if columns.is_empty() && self.filter_columns.is_empty() {
-            let is_nobodys = self.rule.is_none() && self.is_captured;
+        let is_nobodys = columns.is_some_and(<[_]>::is_empty);
+        let columns = columns.filter(|columns| !is_truncate || columns.is_empty());
+        if columns.is_none_or(<[_]>::is_empty) && self.filter_columns.is_empty() {
             return Ok(Sight { audience: is_nobodys.then(Vec::new), ..sight });
         }
         let (data, context) = (event.data.take(), event.context.take());
@@ -136,16 +138,11 @@ impl Rows {
         };
         let is_there = |column: &str| row.as_ref().is_some_and(|row| row.get(column).is_some());
         // A column that is not said has kept its value.
-        let now = columns.iter().filter_map(|c| value(if is_there(c) { &row } else { &old }, c));
-        let sight = match &self.rule {
-            Some(RowRule::Columns(_)) if !is_truncate => Sight {
-                audience: Some(once_each(now)),
-                before: before.map(|_| once_each(columns.iter().filter_map(|c| value(&old, c)))),
-                ..sight
-            },
-            None if self.is_captured => Sight { audience: Some(Vec::new()), ..sight },
-            _ => sight,
-        };
+        let sight = columns.map_or(sight.clone(), |columns| {
+            let now = columns.iter().filter_map(|c| value(if is_there(c) { &row } else { &old }, c));
+            let guarded = before.map(|_| once_each(columns.iter().filter_map(|c| value(&old, c))));
+            Sight { audience: Some(once_each(now)), before: guarded, ..sight }
+        });
         let (data_left, context_left) =
             (self.without_columns(data.as_ref(), &row)?, self.context_without_columns(context.as_ref(), &about, &old)?);
         drop((row, about, old));

@@ -51,7 +51,9 @@ impl<'a> Routing<'a> {
     /// Everybody it is told to by name, once, and whether that one sees the row as it is now.
     pub fn users(self) -> impl Iterator<Item = (&'a [u8], bool)> {
         let now = self.audience.unwrap_or_default();
-        let lost = self.before.iter().filter(move |id| now.iter().all(|own| own != *id));
+        // Where everyone sees it, nobody has lost sight.
+        let before = if self.is_everyones() { Users::default() } else { self.before };
+        let lost = before.iter().filter(move |id| now.iter().all(|own| own != *id));
         now.iter().map(|id| (id, true)).chain(lost.map(|id| (id, false)))
     }
 
@@ -94,8 +96,8 @@ impl Event {
         }
     }
 
-    /// What the user with this id may see of it.
-    pub(crate) fn view_of(&self, id: Option<&str>) -> Option<View> {
+    /// What the user with this id may see of it, grants aside; `None` is one without an id.
+    pub fn view_of(&self, id: Option<&str>) -> Option<View> {
         let is_in = |users: &[u8]| id.is_some_and(|id| Users(users).contains(id));
         let sees_now = self.record().audience().is_none_or(is_in);
         match self.record().before().map(is_in) {
@@ -129,13 +131,12 @@ impl Event {
         }
     }
 
-    /// This event with some of it changed; its own if there is no context to read the old row from.
+    /// This event with some of it changed, for those who may not see its context as it is.
     fn with(&self, change: impl FnOnce(&mut NewEvent, &Members<'_>)) -> Self {
         let record = self.record();
         let key = record.key().map(|key| Key::parse(key).expect("checked when it came in"));
         let bytes = |text: Option<&str>| text.map(|t| Bytes::copy_from_slice(t.as_bytes()));
-        let context = record.context().unwrap_or("{}");
-        let Some(members) = Members::parse(context.as_bytes()) else { return self.clone() };
+        let members = Members::parse(record.context().unwrap_or("{}").as_bytes()).unwrap_or_default();
         let mut event = NewEvent {
             topic: Topic { name: self.topic().clone(), key },
             id: record.id_given().then(|| record.id()),

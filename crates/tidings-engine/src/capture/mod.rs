@@ -11,12 +11,15 @@
 
 mod owners;
 
-pub use owners::Owners;
+pub(crate) use owners::Owners;
 
 use crate::{Error, Receipt, Tidings};
 use bytes::Bytes;
 use tidings_log::{Batch, Mark};
-use tidings_model::{NewEvent, Principal, TopicName};
+use tidings_model::{NewEvent, Principal, Rows, Sight, TopicName};
+
+/// The name of the event that says that a table was emptied.
+const TRUNCATE: &str = "truncate";
 
 /// What a source has read: a transaction, or a piece of one.
 ///
@@ -32,6 +35,13 @@ pub struct Capture {
     pub messages: Vec<NewEvent>,
     /// Where the source stands once it has delivered this.
     pub marks: Vec<Mark>,
+}
+
+/// Whom an event is for that somebody adds to a captured topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressee<'a> {
+    Everyone,
+    User(&'a str),
 }
 
 impl Tidings {
@@ -57,14 +67,14 @@ impl Tidings {
         }
         // Closed before it is stored: nobody publishes between the two.
         self.owners().take(source, &taken);
-        taken.iter().for_each(|name| self.tell_broker(name));
+        taken.iter().for_each(|name| self.rules_captured(name));
         if let Err(error) = self.log().commit(Batch { registry, ..Batch::default() }).await {
             self.owners().leave(&taken);
-            taken.iter().for_each(|name| self.tell_broker(name));
+            taken.iter().for_each(|name| self.rules_captured(name));
             return Err(error.into());
         }
         self.owners().leave(&left);
-        left.iter().for_each(|name| self.tell_broker(name));
+        left.iter().for_each(|name| self.rules_captured(name));
         Ok(())
     }
 
@@ -77,14 +87,9 @@ impl Tidings {
     pub async fn load_captured(&self) -> Result<(), Error> {
         let all = self.log().registry(owners::KIND).await?;
         for name in all.iter().filter_map(|(name, owner)| self.owners().load(name, owner)) {
-            self.tell_broker(&name);
+            self.rules_captured(&name);
         }
         Ok(())
-    }
-
-    /// Broker's interface does not reach what not everybody may see.
-    fn tell_broker(&self, name: &TopicName) {
-        self.reach().close(name, self.owners().of(name).is_some());
     }
 
     /// Appends what was captured and moves the source's position, in one commit: after `Ok` both are durable,
@@ -110,7 +115,7 @@ impl Tidings {
             self.check_message(message)?;
         }
         events.extend(messages);
-        self.store(&Principal::nobody(), events, Batch { marks, ..Batch::default() }).await
+        self.store(&Principal::nobody(), self.decide(events)?, Batch { marks, ..Batch::default() }).await
     }
 
     /// Whether an event that an application published through its database would be taken. A source asks before
@@ -122,8 +127,48 @@ impl Tidings {
         self.check(&Principal::admin(), message, 0, None)
     }
 
+    /// Adds an event to a topic whoever owns it: without a key, so that it is no row and not in State, and for `to`
+    /// alone. Admins may address anybody, others themselves.
+    ///
+    /// # Errors
+    /// When `who` may not, the topic is the system's, the event breaks a rule or a limit, or the log refuses.
+    pub async fn publish_to_captured(
+        &self,
+        who: &Principal,
+        mut event: NewEvent,
+        to: Addressee<'_>,
+    ) -> Result<Receipt, Error> {
+        let name = event.topic.name.clone();
+        if name.is_system() {
+            return Err(Error::SystemTopic(name));
+        }
+        let is_own = matches!(to, Addressee::User(id) if who.id.as_deref() == Some(id));
+        if !who.is_admin && !is_own {
+            return Err(Error::MayNotPublish(event.topic));
+        }
+        (event.topic.key, event.deleted, event.available_at) = (None, false, None);
+        self.check_form(&event, 0)?;
+        if self.owners().of(&name).is_none() {
+            self.check_room(&name)?;
+        }
+        let filter_columns = self.rules().of(&name).map_or(Vec::new(), |rows| rows.filter_columns.clone());
+        let refuse = |source| Error::Event { index: 0, source };
+        Rows { filter_columns, ..Rows::default() }.apply(&mut event, false).map_err(refuse)?;
+        let audience = match to {
+            Addressee::Everyone => None,
+            Addressee::User(id) => Some(vec![id.into()]),
+        };
+        let sight = Sight { audience, is_routed: true, ..Sight::default() };
+        self.store(who, vec![(event, sight)], Batch::default()).await
+    }
+
     /// What `mark` says of where a source stands; `None` before its first delivery.
     pub async fn position(&self, mark: &str) -> Result<Option<Bytes>, Error> {
         Ok(self.log().mark(mark).await?)
     }
+}
+
+/// Whether a captured `event` says that its table was emptied.
+pub(crate) fn is_truncate(event: &NewEvent) -> bool {
+    event.topic.key.is_none() && event.name.as_deref() == Some(TRUNCATE)
 }

@@ -164,7 +164,7 @@ impl Tidings {
         if let Some(at) = event.available_at {
             self.check_ahead(at, index)?;
         }
-        Ok(())
+        self.schemas().check(event).map_err(|source| Error::Schema { index, source })
     }
 
     /// Whether there is room for the topic, should it be a new one.

@@ -1,7 +1,10 @@
 //! How long a topic's events are kept, and what else is set for a topic.
 
+use crate::schema::TopicSchemas;
 use crate::{Error, Services, Tidings};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
 use tidings_model::{Offset, Principal, Topic, TopicName};
@@ -31,6 +34,9 @@ pub struct TopicSettings {
     /// settings do not mention it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker: Option<bool>,
+    /// What the data of events must fulfil, by their name; `*` is for all names without a schema of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: BTreeMap<String, Value>,
 }
 
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
@@ -51,7 +57,7 @@ impl TopicSettings {
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true, broker: None }
+        Self { retention: Retention::default(), state: true, broker: None, schemas: BTreeMap::new() }
     }
 }
 
@@ -72,6 +78,17 @@ pub(crate) fn start(tidings: &Tidings, services: &Services, every: Duration) {
 }
 
 impl Tidings {
+    /// Reads which topics have schemas.
+    pub async fn load_schemas(&self) -> Result<(), Error> {
+        for (key, value) in self.log().registry(KIND).await? {
+            if let Ok(name) = TopicName::parse_captured(&key) {
+                let schemas = parse(&value)?.schemas;
+                self.schemas().set(&name, TopicSchemas::stored(&schemas));
+            }
+        }
+        Ok(())
+    }
+
     /// The settings of a topic; defaults where none were made.
     pub async fn topic_settings(&self, name: &TopicName) -> Result<TopicSettings, Error> {
         match self.log().registered(KIND, name.as_str()).await? {
@@ -99,7 +116,7 @@ impl Tidings {
         Ok((bounds, settings))
     }
 
-    /// Sets retention for a topic, also for one that does not exist yet. Applied within a minute.
+    /// Sets retention, schemas and the like for a topic, also for one that does not exist yet. Applied within a minute.
     pub async fn set_topic(
         &self,
         who: &Principal,
@@ -107,6 +124,8 @@ impl Tidings {
         settings: &TopicSettings,
     ) -> Result<(), Error> {
         admin(who)?;
+        let refuse = |(name, source)| Error::TopicSchema { name, source };
+        let schemas = TopicSchemas::new(&settings.schemas).map_err(refuse)?;
         let broker = match settings.broker {
             None => self.topic_settings(name).await?.broker,
             said => said,
@@ -117,6 +136,7 @@ impl Tidings {
             RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
         self.reach().mark(name, broker == Some(true));
+        self.schemas().set(name, schemas);
         self.hub().tell(name);
         Ok(())
     }
@@ -134,6 +154,7 @@ impl Tidings {
         let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
         self.log().commit(batch).await?;
         self.reach().mark(name, false);
+        self.schemas().set(name, TopicSchemas::default());
         self.hub().tell(name);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::broker::Reach;
 use crate::entities::{Entities, NewestEvent, Resolver};
+use crate::schema::Schemas;
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, retention, schedule};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ struct Inner {
     counters: Counters,
     reach: Reach,
     entities: Entities,
+    schemas: Schemas,
 }
 
 /// What has happened since the start.
@@ -70,7 +72,17 @@ impl Tidings {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
         let (counters, reach) = (Counters::default(), Reach::default());
         let entities = Entities::new(&limits);
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities }))
+        Self(Arc::new(Inner {
+            log,
+            hub,
+            clock,
+            limits,
+            reads,
+            counters,
+            reach,
+            entities,
+            schemas: Schemas::default(),
+        }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -119,6 +131,11 @@ impl Tidings {
     /// Which topics Broker's interface reaches.
     pub fn reach(&self) -> &Reach {
         &self.0.reach
+    }
+
+    /// What events' data must fulfil.
+    pub(crate) fn schemas(&self) -> &Schemas {
+        &self.0.schemas
     }
 
     /// Readings at the same time for those who are not live.

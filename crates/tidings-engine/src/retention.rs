@@ -1,8 +1,11 @@
 //! How long a topic's events are kept, and what else is set for a topic.
 
 use crate::rules::check_filter;
+use crate::schema::TopicSchemas;
 use crate::{Error, Services, Tidings};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
 use tidings_model::{Offset, Principal, RowRule, Topic, TopicName};
@@ -39,6 +42,9 @@ pub struct TopicSettings {
     /// Columns taken out of data before it is stored; left as they are where settings do not mention them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter_columns: Option<Vec<Box<str>>>,
+    /// What the data of events must fulfil, by their name; `*` is for all names without a schema of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: BTreeMap<String, Value>,
 }
 
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
@@ -59,7 +65,14 @@ impl TopicSettings {
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true, broker: None, row_rule: None, filter_columns: None }
+        Self {
+            retention: Retention::default(),
+            state: true,
+            broker: None,
+            row_rule: None,
+            filter_columns: None,
+            schemas: BTreeMap::new(),
+        }
     }
 }
 
@@ -80,6 +93,17 @@ pub(crate) fn start(tidings: &Tidings, services: &Services, every: Duration) {
 }
 
 impl Tidings {
+    /// Reads which topics have schemas.
+    pub async fn load_schemas(&self) -> Result<(), Error> {
+        for (key, value) in self.log().registry(KIND).await? {
+            if let Ok(name) = TopicName::parse_captured(&key) {
+                let schemas = parse(&value)?.schemas;
+                self.schemas().set(&name, TopicSchemas::stored(&schemas));
+            }
+        }
+        Ok(())
+    }
+
     /// The settings of a topic; defaults where none were made.
     pub async fn topic_settings(&self, name: &TopicName) -> Result<TopicSettings, Error> {
         match self.log().registered(KIND, name.as_str()).await? {
@@ -107,7 +131,7 @@ impl Tidings {
         Ok((bounds, settings))
     }
 
-    /// Sets retention for a topic, also for one that does not exist yet. Applied within a minute.
+    /// Sets retention, schemas and the like for a topic, also for one that does not exist yet. Applied within a minute.
     pub async fn set_topic(
         &self,
         who: &Principal,
@@ -122,6 +146,8 @@ impl Tidings {
         if name.is_system() && (settings.row_rule.is_some() || settings.filter_columns.is_some()) {
             return Err(Error::SystemTopic(name.clone()));
         }
+        let refuse = |(name, source)| Error::TopicSchema { name, source };
+        let schemas = TopicSchemas::new(&settings.schemas).map_err(refuse)?;
         // Who sets how long events are kept must not open a topic by the way.
         let known = self.topic_settings(name).await?;
         let mut settings = settings.clone();
@@ -134,6 +160,7 @@ impl Tidings {
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
         self.reach().mark(name, settings.broker == Some(true));
         self.rules_set(name, &settings);
+        self.schemas().set(name, schemas);
         self.hub().tell(name);
         Ok(())
     }
@@ -152,6 +179,7 @@ impl Tidings {
         self.log().commit(batch).await?;
         self.reach().mark(name, false);
         self.rules_set(name, &TopicSettings::default());
+        self.schemas().set(name, TopicSchemas::default());
         self.hub().tell(name);
         Ok(())
     }

@@ -4,6 +4,7 @@ use crate::broker::Reach;
 use crate::capture::Owners;
 use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::rules::Rules;
+use crate::schema::Schemas;
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, Sources, retention, schedule};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ struct Inner {
     rules: Rules,
     entities: Entities,
     sources: Sources,
+    schemas: Schemas,
 }
 
 /// What has happened since the start.
@@ -87,7 +89,20 @@ impl Tidings {
         let (owners, rules) = (Owners::default(), Rules::default());
         let entities = Entities::new(&limits);
         let sources = Sources::new(Arc::clone(&clock));
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, owners, rules, entities, sources }))
+        Self(Arc::new(Inner {
+            log,
+            hub,
+            clock,
+            limits,
+            reads,
+            counters,
+            reach,
+            owners,
+            rules,
+            entities,
+            sources,
+            schemas: Schemas::default(),
+        }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -151,6 +166,11 @@ impl Tidings {
     /// Whom the events of each topic concern.
     pub(crate) fn rules(&self) -> &Rules {
         &self.0.rules
+    }
+
+    /// What events' data must fulfil.
+    pub(crate) fn schemas(&self) -> &Schemas {
+        &self.0.schemas
     }
 
     /// Readings at the same time for those who are not live.

@@ -4,6 +4,7 @@
 //! Never: does I/O, reads a clock, draws randomness, or knows a transport.
 
 mod captured;
+mod api_key;
 mod claims;
 mod code;
 mod cursor;
@@ -23,6 +24,7 @@ mod sight;
 mod time;
 mod topic;
 
+pub use api_key::{Destinations, KeyHold, KeyKind};
 pub use claims::{Claims, ClaimsError, TopicList};
 pub use code::Code;
 pub use cursor::{Cursor, CursorError, Epoch, From, FromError, Offset, Position};

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Topics that may exist.
     pub topics: usize,
+    /// API keys that may exist.
+    pub api_keys: usize,
     /// Largest `data`, `context` and attributes of one event together.
     pub event_bytes: usize,
     /// Largest body of one publish that is taken as a whole (one event or an array).
@@ -59,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             topics: 100_000,
+            api_keys: 10_000,
             event_bytes: 1 << 20,
             body_bytes: 8 << 20,
             batch_events: 10_000,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidings_drivers::time::NtpClock;
 use tidings_engine::Tidings;
-use tidings_engine::auth::{Gate, Users};
+use tidings_engine::auth::{ApiKeys, Gate, Users};
 use tidings_engine::bus::Bus;
 use tidings_engine::entities::{Outcome, PassThrough, Resolver, Rows, Secret, Settings};
 use tidings_log::{Clock, SystemClock};
@@ -195,6 +195,11 @@ impl Nested {
     /// The users, for a program that keeps them itself.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The API keys, for a program that hands them out itself.
+    pub fn api_keys(&self) -> &ApiKeys {
+        self.door.gate.api_keys()
     }
 
     /// The data directory's secret, which signs this server's tokens.

@@ -7,6 +7,7 @@ pub(crate) mod body;
 mod cloudevents;
 mod entities;
 mod health;
+mod keys;
 pub(crate) mod layers;
 mod lines;
 mod login;
@@ -85,6 +86,12 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
     Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
     Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
+    Route::new("POST", "/v1/keys", || post(keys::create), Watched),
+    Route::new("GET", "/v1/keys", || get(keys::list), Compressed),
+    Route::new("GET", "/v1/keys/{id}", || get(keys::get), Watched),
+    Route::new("PATCH", "/v1/keys/{id}", || patch(keys::update), Watched),
+    Route::new("DELETE", "/v1/keys/{id}", || delete(keys::delete), Watched),
+    Route::new("POST", "/v1/keys/{id}/revoke", || post(keys::revoke), Watched),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),

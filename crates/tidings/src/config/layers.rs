@@ -35,6 +35,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("http.drain_ms", Kind::Number),
     ("http.retry_spread_ms", Kind::Number),
     ("limits.topics", Kind::Number),
+    ("limits.api_keys", Kind::Number),
     ("limits.event_bytes", Kind::Number),
     ("limits.body_bytes", Kind::Number),
     ("limits.batch_events", Kind::Number),

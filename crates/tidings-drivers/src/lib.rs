@@ -6,3 +6,4 @@
 pub mod bus;
 pub mod resolver;
 pub mod time;
+pub mod webhook;

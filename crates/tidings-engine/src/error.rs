@@ -1,6 +1,7 @@
 //! What the engine refuses, and why.
 
 use crate::auth::UserError;
+use crate::delivery::DestinationError;
 use crate::{bus, entities};
 use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
@@ -56,6 +57,8 @@ pub enum Error {
     NotBrokers(TopicName),
     #[error("`timestamp` {0} lies outside the years 0000 to 9999")]
     TimestampRange(i64),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     #[error("shutting down")]
     Draining,
 }
@@ -86,6 +89,7 @@ impl Error {
             Self::EntitiesTooMany(_) => Code::SubscriptionsTooMany,
             Self::Rows(e) => e.code(),
             Self::Bus(e) => e.code(),
+            Self::Destination(e) => e.code(),
             Self::Draining => Code::Draining,
         }
     }

@@ -1,11 +1,12 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
+//! retention; the verification of tokens; entities and the bus that says that one changed; destinations. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
 pub mod bus;
+pub mod delivery;
 pub mod entities;
 mod error;
 mod feed;

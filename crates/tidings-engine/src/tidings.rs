@@ -1,6 +1,7 @@
 //! The handle an embedding program and every door holds.
 
 use crate::broker::Reach;
+use crate::delivery;
 use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, retention, schedule};
@@ -24,6 +25,7 @@ struct Inner {
     counters: Counters,
     reach: Reach,
     entities: Entities,
+    delivery: delivery::State,
 }
 
 /// What has happened since the start.
@@ -70,7 +72,8 @@ impl Tidings {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
         let (counters, reach) = (Counters::default(), Reach::default());
         let entities = Entities::new(&limits);
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities }))
+        let delivery = delivery::State::default();
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities, delivery }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -121,6 +124,11 @@ impl Tidings {
         &self.0.reach
     }
 
+    /// What is known of destinations.
+    pub(crate) fn delivery(&self) -> &delivery::State {
+        &self.0.delivery
+    }
+
     /// Readings at the same time for those who are not live.
     pub(crate) fn reads(&self) -> &Semaphore {
         &self.0.reads
@@ -142,11 +150,23 @@ impl Tidings {
         max_events: usize,
         filter: &Filter,
     ) -> Result<Page, Error> {
+        let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
+        self.read_within(who, topic, after, max, filter).await
+    }
+
+    /// As [`Tidings::read`], for readers with bounds of their own.
+    pub(crate) async fn read_within(
+        &self,
+        who: &Principal,
+        topic: &Topic,
+        after: Offset,
+        max: ReadMax,
+        filter: &Filter,
+    ) -> Result<Page, Error> {
         let bounds = self.readable(who, topic)?;
         let oldest_before = Offset(bounds.oldest.0 - 1);
         let mut is_gap = after < oldest_before;
         let mut after = after.max(oldest_before).min(bounds.tail);
-        let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
         let _permit = self.reading().await?;
         let read = loop {
             let answer = match &topic.key {

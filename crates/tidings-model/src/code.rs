@@ -77,6 +77,12 @@ codes! {
     ResolverFailed "resolver_failed" 502 true;
     ResolverTimeout "resolver_timeout" 504 true;
     BusUnavailable "bus_unavailable" 503 true;
+    DestinationUnknown "destination_unknown" 404 false;
+    DestinationNameTaken "destination_name_taken" 409 false;
+    DestinationInvalid "destination_invalid" 400 false;
+    DestinationsFull "destinations_full" 507 false;
+    DeliveryUnknown "delivery_unknown" 404 false;
+    ReplaysTooMany "replays_too_many" 409 false;
     Internal "internal" 500 true;
 }
 

@@ -33,6 +33,9 @@ pub use tidings_engine::auth::{
     HashKind, Login, NewSecret, NewUser, SignUp, User, UserError, UserPatch, UserSettings, Users,
 };
 pub use tidings_engine::bus::{self, Bus, LocalBus, OwnQueue};
+pub use tidings_engine::delivery::{
+    Destination, DestinationError, DestinationSettings, Destinations, SigningSecret, WebhookSettings,
+};
 pub use tidings_engine::entities::{self as entity, Closure, Entities, PassThrough, Resolver, Rows, Secret};
 pub use tidings_engine::{
     Batch, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention, Subscription,

@@ -1,7 +1,8 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens; entities and the bus that says that one changed; destinations. Never: opens a socket, knows a transport's frames.
+//! retention; the verification of tokens; entities and the bus that says that one changed; destinations; how sources are doing.
+//! Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
@@ -14,9 +15,11 @@ mod hub;
 mod ingest;
 mod leg;
 mod listeners;
+mod passing;
 mod retention;
 mod schedule;
 mod services;
+mod sources;
 mod subscription;
 mod tidings;
 
@@ -28,5 +31,6 @@ pub use listeners::{Listener, Place};
 pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};
 pub use services::Services;
+pub use sources::{SourceReport, SourceState, SourceStatus, Sources};
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
 pub use tidings::{Counters, Page, Tidings};

@@ -8,8 +8,9 @@ use std::fmt;
 use tidings_log::RegistryChange;
 use tidings_model::{Timestamp, Uuid};
 
-/// Attempts that are kept of one delivery; the oldest go first.
+/// Attempts that are kept of one delivery, and those of them with their answers; the oldest go first.
 const ATTEMPTS_KEPT: usize = 40;
+const ANSWERS_KEPT: usize = 5;
 
 /// One event to one destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,6 +102,9 @@ impl Delivery {
             self.attempts.remove(0);
         }
         self.attempts.push(attempt);
+        if let Some(older) = self.attempts.iter_mut().rev().nth(ANSWERS_KEPT) {
+            older.answer = None;
+        }
     }
 
     pub(super) fn json(&self) -> Vec<u8> {

@@ -122,11 +122,11 @@ pub async fn read(tidings: &Tidings, own: &Destination, after: u64, max: usize) 
     tidings.read_within(&Principal::admin(), &own.topic, Offset(after), max, &own.filter).await
 }
 
-/// Reads these events again.
+/// Reads these events again, at least the first that is kept. What lies behind the last one that was read may be
+/// there all the same.
 pub async fn load(tidings: &Tidings, own: &Destination, offsets: &[u64]) -> Result<Vec<Event>, Error> {
     let all: Vec<Offset> = offsets.iter().copied().map(Offset).collect();
-    // One of them may be larger than the bound: what does not fit is not missing, so all are taken.
-    let max = ReadMax { events: all.len(), bytes: usize::MAX };
+    let max = ReadMax { events: all.len(), bytes: READ_BYTES };
     Ok(tidings.log().read_at(&own.topic.name, &all, max).await?)
 }
 
@@ -141,10 +141,17 @@ pub async fn read_again(
     let destinations = tidings.destinations();
     if only_dead {
         let mut records = destinations.records(own.id, first, last, max).await?;
-        let up_to = records.last().filter(|_| records.len() == max).map_or(last, |delivery| delivery.offset);
+        let mut up_to =
+            records.last().filter(|_| records.len() == max).map_or(last, |delivery| delivery.offset);
         records.retain(|delivery| delivery.status != Status::Delivered);
         let offsets: Vec<u64> = records.iter().map(|delivery| delivery.offset).collect();
-        return Ok(Again { events: load(tidings, own, &offsets).await?, records, up_to });
+        let events = load(tidings, own, &offsets).await?;
+        if let (Some(read), Some(asked)) = (events.last(), offsets.last())
+            && read.offset().0 < *asked
+        {
+            up_to = read.offset().0;
+        }
+        return Ok(Again { events, records, up_to });
     }
     // What is named alone is sent whatever the filter says by now.
     let filter =

@@ -10,6 +10,8 @@ use tidings_model::Uuid;
 
 /// Changes that may wait for a commit.
 const ROOM: usize = 4096;
+/// Bytes of one commit, about; the log takes twice as much.
+const BATCH_BYTES: usize = 8 << 20;
 
 #[derive(Default)]
 pub struct Ledger {
@@ -49,6 +51,11 @@ impl Ledger {
         self.weight + self.committing.unwrap_or(0) < ROOM
     }
 
+    /// Whether marks are still to be put down.
+    pub fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
     /// Whether a commit would change anything and none is under way.
     pub fn is_due(&self) -> bool {
         self.committing.is_none()
@@ -60,12 +67,39 @@ impl Ledger {
         self.committing.is_none() && !self.is_due()
     }
 
-    /// Everything so far as one batch, with the marks of those that have moved; a destination that is gone has none.
-    pub fn batch(&mut self, mark: impl Fn(Uuid) -> Option<Mark>) -> Batch {
+    /// What has gathered as one batch, with the marks of those that have moved; a destination that is gone has none.
+    /// Records go before the marks that count on them, where it is too much for one.
+    pub fn batch(&mut self, mut mark: impl FnMut(Uuid) -> Option<Mark>) -> Batch {
         self.committing = Some(std::mem::take(&mut self.weight));
-        let marks = self.moved.drain().filter_map(mark).collect();
-        let registry = self.records.drain().map(|(_, change)| change).collect();
-        Batch { marks, registry, appends: std::mem::take(&mut self.appends), ..Batch::default() }
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        let mut fits = |more: usize| {
+            bytes += more + 100;
+            bytes <= BATCH_BYTES
+        };
+        let keys: Vec<String> = self.records.keys().cloned().collect();
+        for key in keys {
+            let Some(change) = self.records.remove(&key) else { continue };
+            let is_last = !fits(change.value.as_ref().map_or(0, |value| value.len()));
+            batch.registry.push(change);
+            if is_last {
+                break;
+            }
+        }
+        let count = self.appends.iter().take_while(|append| fits(append.record.len())).count();
+        batch.appends.extend(self.appends.drain(..count));
+        if self.records.is_empty() && self.appends.is_empty() {
+            while let Some(id) = self.moved.iter().next().copied() {
+                self.moved.remove(&id);
+                let Some(mark) = mark(id) else { continue };
+                let is_last = !fits(mark.value.as_ref().map_or(0, |value| value.len()));
+                batch.marks.push(mark);
+                if is_last {
+                    break;
+                }
+            }
+        }
+        batch
     }
 
     /// The commit took place.

@@ -2,22 +2,24 @@
 //!
 //! Owns: a runner for each webhook and a position for each copy, the retries that are due, and the ledger. It never
 //! waits for a log or a receiver: it sends others on errands, whose ends come back as messages, and looks at a
-//! destination only when something has happened to it. An idle one costs memory and nothing else.
+//! destination only when something has happened to it. An idle one costs memory and nothing else. `messages` what
+//! follows from those.
 
-use super::attempt::Status;
-use super::courier::Courier;
-use super::destination::Destination;
-use super::errand::{self, From, Message};
-use super::ledger::Ledger;
-use super::mark::Mark;
-use super::notes::Noted;
-use super::notice::{self, Trouble};
-use super::out::{Out, Work};
-use super::runner::{Outcome, Runner, Step};
-use super::settings::Kind;
-use super::{Counts, Notes};
-use crate::{Error, Services, Tidings};
-use serde_json::{Value, json};
+mod messages;
+
+use crate::delivery::courier::Courier;
+use crate::delivery::destination::{Destination, Policy};
+use crate::delivery::errand::{self, From, Message};
+use crate::delivery::ledger::Ledger;
+use crate::delivery::mark::Mark;
+use crate::delivery::notes::Noted;
+use crate::delivery::notice::Trouble;
+use crate::delivery::out::{Out, Work};
+use crate::delivery::runner::{Runner, Step};
+use crate::delivery::settings::Kind;
+use crate::delivery::{Counts, Notes};
+use crate::{Services, Tidings};
+use serde_json::json;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,14 +30,10 @@ use tokio::time::Instant;
 
 /// Messages that may wait; whoever has one waits for room.
 const INBOX: usize = 4096;
-/// Time between the end of a commit and the next, for more to gather.
-const GATHER: Duration = Duration::from_millis(5);
-/// The wait after something failed that has nothing to do with a receiver.
-const RETRY: Duration = Duration::from_secs(1);
 /// The longest sleep while something is due: the clock may be set.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long what is on its way may take to land at the end.
-const LAND: Duration = Duration::from_secs(5);
+const LAND: Duration = Duration::from_secs(3);
 
 pub struct Dispatch {
     tidings: Tidings,
@@ -102,6 +100,9 @@ impl Dispatch {
         let (notes, stop) = (Arc::clone(&self.notes), self.services.stop().clone());
         let mut end = None;
         loop {
+            // Whoever has much to say does not keep the others waiting.
+            self.noted();
+            self.awake();
             self.work();
             self.commit();
             if self.is_ending && self.flying == 0 && self.ledger.is_settled() {
@@ -120,12 +121,11 @@ impl Dispatch {
                         self.take(message);
                     }
                 }
-                () = notes.noted() => self.noted(),
+                () = notes.noted() => {}
                 () = tokio::time::sleep_until(until), if sleep => {
                     if end.is_some_and(|end| end <= Instant::now()) {
                         return;
                     }
-                    self.awake();
                 }
             }
         }
@@ -224,9 +224,16 @@ impl Dispatch {
 
     /// Does an errand; what it says comes back into the inbox.
     fn send_out(&self, errand: impl Future<Output = Message> + Send + 'static) {
-        let tx = self.tx.clone();
+        let (tx, stop) = (self.tx.clone(), self.services.stop().clone());
         self.services.spawn("delivery errand", async move {
-            let _ = tx.send(errand.await).await;
+            let late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAND).await;
+            };
+            tokio::select! {
+                message = errand => drop(tx.send(message).await),
+                () = late => {}
+            }
         });
     }
 
@@ -344,7 +351,7 @@ impl Dispatch {
         }
     }
 
-    fn begin(&mut self, at: From, step: Step, own: Arc<Destination>, policy: super::Policy) {
+    fn begin(&mut self, at: From, step: Step, own: Arc<Destination>, policy: Policy) {
         let tidings = self.tidings.clone();
         match step {
             Step::Send { line, event } => {
@@ -375,238 +382,6 @@ impl Dispatch {
         }
     }
 
-    /// The destination that a message is for, unless that has begun anew.
-    fn out(&mut self, from: From) -> Option<&mut Out> {
-        self.outs.get_mut(&from.id).filter(|out| out.life == from.life)
-    }
-
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Restored(id, Ok((mark, open, dead))) => self.restored(id, mark, open, dead),
-            Message::Restored(id, Err(error)) => {
-                tracing::warn!(%error, destination = %id, "a destination's progress cannot be read, trying again");
-                let destinations = self.tidings.destinations();
-                self.send_out(async move {
-                    tokio::time::sleep(RETRY).await;
-                    Message::Restored(id, destinations.restore(id).await)
-                });
-            }
-            Message::Read(from, page) => self.read(from, page),
-            Message::ReadAgain(from, again) => {
-                let Some(Out { work: Work::Webhook(runner), .. }) = self.out(from) else { return };
-                match again {
-                    Ok(again) => runner.took_again(again.events, again.records, again.up_to),
-                    Err(error) => {
-                        runner.not_read();
-                        return self.failed(from.id, &error);
-                    }
-                }
-                self.ledger.move_on(from.id);
-                self.want(from.id);
-            }
-            Message::Loaded(from, line, asked, found) => {
-                let (now, later) = self.soon();
-                let Some(Out { destination, work: Work::Webhook(runner), .. }) = self.out(from) else {
-                    return;
-                };
-                let topic = Arc::clone(destination);
-                let dead = match found {
-                    Ok(events) => runner.loaded(line, &asked, events, now, topic.topic.name.as_str()),
-                    Err(error) => {
-                        runner.not_loaded(line, later);
-                        tracing::warn!(%error, destination = %from.id, "events cannot be read again, trying later");
-                        Vec::new()
-                    }
-                };
-                self.flying -= 1;
-                dead.into_iter().for_each(|outcome| self.settled(from.id, outcome, false));
-                self.want(from.id);
-            }
-            Message::Landed(from, line, event, landed) => {
-                let (now, jitter) = (self.tidings.clock().now(), self.jitter());
-                let is_gone = matches!(landed, super::runner::Landed::Gone(_));
-                let Some(Out { work: Work::Webhook(runner), .. }) = self.out(from) else { return };
-                let outcome = runner.landed(line, &event, landed, now, jitter);
-                if is_gone {
-                    runner.set_stopped(true);
-                }
-                self.flying -= 1;
-                self.settled(from.id, outcome, is_gone);
-                self.want(from.id);
-            }
-            Message::Copied(from, done) => self.copied(from, done),
-            Message::Committed(None, _) => {
-                self.ledger.committed();
-                self.commit_at = Instant::now() + GATHER;
-                self.asked.drain(..).for_each(|who| {
-                    let _ = who.send(true);
-                });
-            }
-            Message::Committed(Some(batch), moved) => {
-                self.ledger.failed(moved, batch.registry, batch.appends);
-                self.commit_at = Instant::now() + RETRY;
-                self.asking.append(&mut self.asked);
-            }
-            Message::Replay(id, replay, answer) => {
-                let max = self.tidings.limits().destination_replays;
-                let taken = match self.outs.get_mut(&id).map(|out| &mut out.work) {
-                    Some(Work::Webhook(runner)) => runner.replay(replay, max),
-                    _ => false,
-                };
-                if !taken {
-                    let _ = answer.send(false);
-                    return;
-                }
-                self.ledger.move_on(id);
-                self.asking.push(answer);
-                self.want(id);
-            }
-        }
-    }
-
-    fn restored(&mut self, id: Uuid, mark: Mark, open: Vec<super::Delivery>, dead: usize) {
-        let (max, rules) = (self.tidings.limits().destination_open, self.tidings.delivery().rules());
-        let Some(out) = self.outs.get_mut(&id) else { return };
-        out.dead = dead;
-        out.work = match out.destination.kind() {
-            Kind::Topic => Work::Copying { mark, has_news: true, is_busy: false },
-            _ => {
-                out.is_failing |= !open.is_empty();
-                let policy = out.destination.policy(rules);
-                let mut runner = Runner::new(id, policy, mark, open, max);
-                runner.set_stopped(out.destination.is_paused());
-                Work::Webhook(Box::new(runner))
-            }
-        };
-        self.news(id);
-        self.want(id);
-    }
-
-    fn read(&mut self, from: From, page: Result<crate::Page, Error>) {
-        let Some(Out { work: Work::Webhook(runner), .. }) = self.out(from) else { return };
-        match page {
-            // The topic has begun anew in the meantime.
-            Ok(page) if page.bounds.epoch != runner.epoch() => runner.not_read(),
-            Ok(page) if page.events.iter().any(|event| event.epoch() != page.bounds.epoch) => {
-                runner.not_read()
-            }
-            Ok(page) => {
-                runner.took(page.events, page.after.0);
-                self.ledger.move_on(from.id);
-                return self.want(from.id);
-            }
-            Err(error) => {
-                runner.not_read();
-                return self.failed(from.id, &error);
-            }
-        }
-        self.news(from.id);
-    }
-
-    fn copied(&mut self, from: From, done: Result<(Mark, bool), Error>) {
-        let Some(out) = self.out(from) else { return };
-        let Work::Copying { mark, has_news, is_busy } = &mut out.work else { return };
-        *is_busy = false;
-        match done {
-            Ok((next, more)) => {
-                *mark = next;
-                *has_news |= more;
-                self.want(from.id);
-            }
-            Err(error) => {
-                *has_news = true;
-                self.failed(from.id, &error);
-            }
-        }
-    }
-
-    /// Something failed within: `id` is looked at again later.
-    fn failed(&mut self, id: Uuid, error: &Error) {
-        tracing::warn!(%error, destination = %id, "a destination cannot go on, trying again");
-        let (_, later) = self.soon();
-        if let Some(out) = self.outs.get_mut(&id) {
-            out.due_at = Some(later);
-            self.due.push(Reverse((later, id)));
-        }
-    }
-
-    fn soon(&self) -> (Timestamp, Timestamp) {
-        let now = self.tidings.clock().now();
-        (now, now.plus_millis(RETRY.as_millis() as i64))
-    }
-
-    /// From 0 to 1 (xorshift).
-    fn jitter(&mut self) -> f64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Puts down what became of a delivery.
-    fn settled(&mut self, id: Uuid, outcome: Outcome, is_gone: bool) {
-        let Outcome { delivery, is_recorded } = outcome;
-        self.ledger.move_on(id);
-        let Some(out) = self.outs.get_mut(&id) else { return };
-        let was_failing = out.is_failing;
-        out.is_failing = delivery.status != Status::Delivered;
-        self.counts.settled(delivery.status);
-        match delivery.status {
-            Status::Delivered => {
-                if is_recorded {
-                    self.ledger.remove(delivery.id());
-                }
-                if self.tidings.delivery().rules().history {
-                    self.ledger.append(notice::delivered(&delivery));
-                }
-                if was_failing {
-                    self.tell(id, Trouble::Recovered, None, json!({}));
-                }
-            }
-            Status::Waiting => {
-                self.ledger.put(&delivery);
-                if !was_failing {
-                    self.tell(id, Trouble::Failing, Some(&delivery), json!({}));
-                }
-            }
-            Status::Dead => {
-                self.ledger.put(&delivery);
-                out.dead += 1;
-                let (dead, max) = (out.dead, self.tidings.limits().destination_dead);
-                self.tell(id, Trouble::Dead, Some(&delivery), json!({}));
-                if dead > max + max / 8 {
-                    self.forget_oldest(id, dead - max);
-                }
-            }
-        }
-        if is_gone {
-            self.tell(id, Trouble::Paused, Some(&delivery), json!({}));
-            let destinations = self.tidings.destinations();
-            self.services.spawn("pause of a destination", async move {
-                if let Err(error) = destinations.set_paused(id, true).await {
-                    tracing::warn!(%error, destination = %id, "a destination whose receiver is gone could not be paused");
-                }
-            });
-        }
-    }
-
-    fn forget_oldest(&mut self, id: Uuid, count: usize) {
-        let Some(out) = self.outs.get_mut(&id) else { return };
-        out.dead -= count;
-        let destinations = self.tidings.destinations();
-        self.services.spawn("dead deliveries beyond the bound", async move {
-            if let Err(error) = destinations.forget_oldest(id, count).await {
-                tracing::warn!(%error, destination = %id, "old dead deliveries were left behind");
-            }
-        });
-    }
-
-    fn tell(&mut self, id: Uuid, what: Trouble, delivery: Option<&super::Delivery>, more: Value) {
-        let Some(out) = self.outs.get(&id) else { return };
-        let append = notice::trouble(what, &out.destination, delivery, more);
-        append.into_iter().for_each(|append| self.ledger.append(append));
-    }
-
     /// Commits what has gathered, unless that is under way.
     fn commit(&mut self) {
         if !self.ledger.is_due() || (Instant::now() < self.commit_at && !self.is_ending) {
@@ -615,19 +390,17 @@ impl Dispatch {
         let mut moved = Vec::new();
         let batch = {
             let shelf = self.tidings.delivery().shelf();
-            let (outs, moved) = (&self.outs, std::cell::RefCell::new(&mut moved));
+            let (outs, moved) = (&self.outs, &mut moved);
             self.ledger.batch(|id| {
                 shelf.by_id(id)?;
-                match &outs.get(&id)?.work {
-                    Work::Webhook(runner) => {
-                        moved.borrow_mut().push(id);
-                        Some(runner.mark().stored(id))
-                    }
-                    _ => None,
-                }
+                let Work::Webhook(runner) = &outs.get(&id)?.work else { return None };
+                moved.push(id);
+                Some(runner.mark().stored(id))
             })
         };
-        self.asked.append(&mut self.asking);
+        if !self.ledger.has_moved() {
+            self.asked.append(&mut self.asking);
+        }
         let tidings = self.tidings.clone();
         self.send_out(async move {
             let kept = Box::new(batch.clone());

@@ -2,15 +2,17 @@
 //!
 //! Owns: the order lines and their heads, what is settled, when a failed delivery is due, replays. An event is
 //! settled when it was delivered, is dead, or does not match; of each line at most the head is on its way. Never:
-//! reads a clock, draws randomness, or does I/O: those who do tell it what came of it.
+//! reads a clock, draws randomness, or does I/O: those who do tell it what came of it. `again` what is sent again.
 
-use super::attempt::{Attempt, Delivery, Status};
-use super::backoff::wait_ms;
-use super::destination::Policy;
-use super::line::{Head, Item, Line, LineKey};
-use super::mark::{Mark, Replay};
-use super::settings::{OnDead, Order};
-use super::settled::Settled;
+mod again;
+
+use crate::delivery::attempt::{Attempt, Delivery, Status};
+use crate::delivery::backoff::wait_ms;
+use crate::delivery::destination::Policy;
+use crate::delivery::line::{Head, Item, Line, LineKey};
+use crate::delivery::mark::{Mark, Replay};
+use crate::delivery::settings::{OnDead, Order};
+use crate::delivery::settled::Settled;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use tidings_model::{Epoch, Event, Timestamp, Uuid};
 
@@ -100,7 +102,12 @@ impl Runner {
             lines: HashMap::new(),
             ready: VecDeque::new(),
             due: BTreeSet::new(),
-            troubled: troubled.into_iter().map(|delivery| (delivery.offset, delivery)).collect(),
+            // One that is dead and not settled holds its line, or else it was put down before its mark was.
+            troubled: troubled
+                .into_iter()
+                .filter(|delivery| delivery.status == Status::Waiting || policy.on_dead == OnDead::Hold)
+                .map(|delivery| (delivery.offset, delivery))
+                .collect(),
             flying: 0,
             open: 0,
             fresh: 0,
@@ -452,66 +459,7 @@ impl Runner {
             self.end_replay();
         }
     }
-
-    /// Sends these again, behind other replays; `false` if there are too many.
-    pub fn replay(&mut self, replay: Replay, max: usize) -> bool {
-        if self.replays.len() >= max {
-            return false;
-        }
-        if self.replays.is_empty() {
-            self.again_read = replay.first.saturating_sub(1);
-        }
-        self.replays.push_back(replay);
-        true
-    }
-
-    /// What is to be replayed, with the records of those that are dead, and the offset up to which there is nothing
-    /// else. What the line has not come to yet is left to it; a delivery that holds its line is tried anew.
-    pub fn took_again(&mut self, events: Vec<Event>, records: Vec<Delivery>, up_to: u64) {
-        self.is_reading_again = false;
-        let mut records: HashMap<u64, Delivery> = records.into_iter().map(|d| (d.offset, d)).collect();
-        for event in events {
-            let offset = event.offset().0;
-            if !self.settled.contains(offset) {
-                self.release(offset, LineKey::of(self.policy.order, &event));
-                continue;
-            }
-            if let Some(mut delivery) = records.remove(&offset)
-                && !self.troubled.contains_key(&offset)
-            {
-                if delivery.status != Status::Waiting {
-                    (delivery.tries, delivery.next_at) = (0, None);
-                }
-                self.troubled.insert(offset, delivery);
-            }
-            self.push(LineKey::Again, event);
-        }
-        self.again_read = self.again_read.max(up_to);
-        self.end_replay();
-    }
-
-    fn release(&mut self, offset: u64, key: LineKey) {
-        let Some(line) = self.lines.get_mut(&key) else { return };
-        if matches!(line.head, Head::Held) && line.items.front().is_some_and(|item| item.offset == offset) {
-            line.head = Head::Ready;
-            if let Some(delivery) = self.troubled.get_mut(&offset) {
-                (delivery.tries, delivery.status) = (0, Status::Waiting);
-            }
-            self.ready.push_back(key);
-        }
-    }
-
-    /// Ends the first replay once everything of it was handed to the line and is through.
-    fn end_replay(&mut self) {
-        let is_idle = self.lines.get(&LineKey::Again).is_none_or(|line| line.items.is_empty());
-        let Some(replay) = self.replays.front().filter(|_| is_idle) else { return };
-        if self.again_read >= replay.last {
-            self.replays.pop_front();
-            self.again_read = self.replays.front().map_or(0, |next| next.first.saturating_sub(1));
-        }
-    }
 }
 
 #[cfg(test)]
-#[path = "runner_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! What the engine refuses, and why.
 
 use crate::auth::{ApiKeyError, UserError};
+use crate::delivery::DestinationError;
 use crate::{SchemaError, bus, entities};
 use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
@@ -68,6 +69,8 @@ pub enum Error {
     NotBrokers(TopicName),
     #[error("`timestamp` {0} lies outside the years 0000 to 9999")]
     TimestampRange(i64),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     #[error("shutting down")]
     Draining,
 }
@@ -102,6 +105,7 @@ impl Error {
             Self::EntitiesTooMany(_) => Code::SubscriptionsTooMany,
             Self::Rows(e) => e.code(),
             Self::Bus(e) => e.code(),
+            Self::Destination(e) => e.code(),
             Self::Draining => Code::Draining,
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
 //! what sources capture and how they are doing; retention; the verification of tokens; entities and the bus that
-//! says that one changed. Never: opens a socket, knows a transport's frames.
+//! says that one changed; destinations. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
 pub mod bus;
 mod capture;
+pub mod delivery;
 pub mod entities;
 mod error;
 mod feed;

@@ -2,7 +2,7 @@
 
 use crate::rules::check_filter;
 use crate::schema::TopicSchemas;
-use crate::{Error, Services, Tidings};
+use crate::{Error, Services, Tidings, delivery};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -50,6 +50,10 @@ pub struct TopicSettings {
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
 const SCHEDULE_AGE_MS: u64 = 7 * 86_400_000;
 const SCHEDULE_EVENTS: u64 = 1_000_000;
+/// The same for destinations: their trouble, and what was delivered.
+const TROUBLES_AGE_MS: u64 = 30 * 86_400_000;
+const DELIVERIES_AGE_MS: u64 = 7 * 86_400_000;
+const DELIVERIES_EVENTS: u64 = 1_000_000;
 
 impl TopicSettings {
     /// What holds for a topic while nothing was set.
@@ -58,6 +62,15 @@ impl TopicSettings {
         if name.is_schedule() {
             settings.retention.age_ms = Some(SCHEDULE_AGE_MS);
             settings.retention.events = Some(SCHEDULE_EVENTS);
+        }
+        let [troubles, deliveries] = delivery::topics();
+        if *name == troubles {
+            settings.retention.age_ms = Some(TROUBLES_AGE_MS);
+            settings.retention.events = Some(SCHEDULE_EVENTS);
+        }
+        if *name == deliveries {
+            settings.retention.age_ms = Some(DELIVERIES_AGE_MS);
+            settings.retention.events = Some(DELIVERIES_EVENTS);
         }
         settings
     }
@@ -186,11 +199,15 @@ impl Tidings {
 
     /// Applies every topic's retention once.
     pub async fn retain(&self) -> Result<(), Error> {
-        let schedule = TopicName::schedule();
-        let mut all = vec![(schedule.clone(), self.topic_settings(&schedule).await?)];
+        let mut all = Vec::new();
+        let [troubles, deliveries] = delivery::topics();
+        let own = [TopicName::schedule(), troubles, deliveries];
+        for name in &own {
+            all.push((name.clone(), self.topic_settings(name).await?));
+        }
         for (key, value) in self.log().registry(KIND).await? {
             match TopicName::parse_captured(&key) {
-                Ok(name) if name != schedule => all.push((name, parse(&value)?)),
+                Ok(name) if !own.contains(&name) => all.push((name, parse(&value)?)),
                 _ => {}
             }
         }

@@ -86,6 +86,12 @@ codes! {
     ResolverTimeout "resolver_timeout" 504 true;
     BusUnavailable "bus_unavailable" 503 true;
     SourceUnavailable "source_unavailable" 503 true;
+    DestinationUnknown "destination_unknown" 404 false;
+    DestinationNameTaken "destination_name_taken" 409 false;
+    DestinationInvalid "destination_invalid" 400 false;
+    DestinationsFull "destinations_full" 507 false;
+    DeliveryUnknown "delivery_unknown" 404 false;
+    ReplaysTooMany "replays_too_many" 409 false;
     Internal "internal" 500 true;
 }
 

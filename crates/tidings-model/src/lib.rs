@@ -3,8 +3,8 @@
 //! Owns: parsing and printing of everything that crosses a door, and the stored form of an event.
 //! Never: does I/O, reads a clock, draws randomness, or knows a transport.
 
-mod captured;
 mod api_key;
+mod captured;
 mod claims;
 mod code;
 mod cursor;

@@ -4,6 +4,7 @@
 
 mod check;
 mod client;
+mod destinations;
 mod export;
 mod fields;
 mod grants;
@@ -59,6 +60,8 @@ enum Command {
     Users(users::Args),
     /// Add, list, change and revoke API keys.
     Keys(keys::Args),
+    /// Manage webhooks, queues and copies, and see what became of deliveries.
+    Destinations(destinations::Args),
     /// Verify a data directory that no server uses, and rebuild its index.
     Check(check::Args),
     /// Write topics to stdout as NDJSON.
@@ -131,6 +134,7 @@ impl Cli {
             Some(Command::Sources(args)) => &args.client.place,
             Some(Command::Users(args)) => args.place(),
             Some(Command::Keys(args)) => args.place(),
+            Some(Command::Destinations(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
             Some(Command::Export(args)) => &args.client.place,
             Some(Command::Import(args)) => &args.client.place,
@@ -163,6 +167,7 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Sources(args) => wait(sources::run(args, &context)),
         Command::Users(args) => wait(users::run(args, &context)),
         Command::Keys(args) => wait(keys::run(args, &context)),
+        Command::Destinations(args) => wait(destinations::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),
         Command::Import(args) => wait(import::run(args, &context)),
     }

@@ -4,6 +4,7 @@ mod bad_input;
 mod broker;
 mod cli;
 mod crash;
+mod delivery;
 mod entities;
 mod eventrelay;
 mod filter;

@@ -145,7 +145,7 @@ impl Dispatch {
             }
             Ok(page) => {
                 runner.took(page.events, page.after.0);
-                self.ledger.move_on(from.id);
+                self.ledger.pass_on(from.id);
                 return self.want(from.id);
             }
             Err(error) => {

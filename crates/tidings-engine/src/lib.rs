@@ -9,6 +9,7 @@ pub mod broker;
 pub mod bus;
 mod capture;
 pub mod delivery;
+mod directory;
 pub mod entities;
 mod error;
 mod feed;
@@ -27,6 +28,7 @@ mod subscription;
 mod tidings;
 
 pub use capture::{Addressee, Capture};
+pub use directory::NamedTopic;
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};

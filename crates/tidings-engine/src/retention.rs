@@ -2,7 +2,7 @@
 
 use crate::rules::check_filter;
 use crate::schema::TopicSchemas;
-use crate::{Error, Services, Tidings, delivery};
+use crate::{Error, NamedTopic, Services, Tidings, delivery};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -184,12 +184,18 @@ impl Tidings {
         if name.is_system() {
             return Err(Error::SystemTopic(name.clone()));
         }
-        if self.log().bounds(name).is_none() {
+        let mut count = self.directory().lock().await;
+        let named = self.named_topic(name).await?;
+        let exists = self.log().bounds(name).is_some();
+        if !exists && named.is_none() {
             return Err(Error::TopicUnknown(name.clone()));
         }
-        let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None };
-        let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
-        self.log().commit(batch).await?;
+        let mut registry = vec![RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None }];
+        registry.extend(named.iter().flat_map(NamedTopic::remove));
+        let drops = if exists { vec![name.clone()] } else { Vec::new() };
+        self.log().commit(Batch { drops, registry, ..Batch::default() }).await?;
+        *count = count.map(|count| count - named.iter().count());
+        drop(count);
         self.reach().mark(name, false);
         self.rules_set(name, &TopicSettings::default());
         self.schemas().set(name, TopicSchemas::default());

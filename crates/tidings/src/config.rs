@@ -34,6 +34,7 @@ pub struct Config {
     /// Worker threads; 0 takes one for each core.
     pub threads: usize,
     pub http: tidings_server::Config,
+    pub grpc: tidings_server::GrpcConfig,
     pub limits: Limits,
     pub log: Log,
     pub auth: Auth,
@@ -170,6 +171,7 @@ impl Default for Config {
             log_level: "info".into(),
             threads: 0,
             http: Default::default(),
+            grpc: Default::default(),
             limits: Limits::default(),
             log: Log::default(),
             auth: Auth::default(),

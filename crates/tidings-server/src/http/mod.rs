@@ -8,7 +8,7 @@ mod cloudevents;
 mod deliveries;
 mod destinations;
 mod entities;
-mod health;
+pub(crate) mod health;
 mod keys;
 pub(crate) mod layers;
 mod lines;

@@ -34,12 +34,19 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("http.heartbeat_ms", Kind::Number),
     ("http.drain_ms", Kind::Number),
     ("http.retry_spread_ms", Kind::Number),
+    ("grpc.off", Kind::Truth),
+    ("grpc.listen", Kind::Text),
+    ("grpc.tls.cert", Kind::Text),
+    ("grpc.tls.key", Kind::Text),
+    ("grpc.plaintext", Kind::Truth),
+    ("grpc.client_ca", Kind::Text),
     ("limits.topics", Kind::Number),
     ("limits.api_keys", Kind::Number),
     ("limits.event_bytes", Kind::Number),
     ("limits.body_bytes", Kind::Number),
     ("limits.batch_events", Kind::Number),
     ("limits.stream_topics", Kind::Number),
+    ("limits.pull_scan_events", Kind::Number),
     ("limits.page_events", Kind::Number),
     ("limits.page_events_default", Kind::Number),
     ("limits.connections", Kind::Number),
@@ -224,8 +231,12 @@ impl Layers {
         for i in 0..settings.len() {
             self.set(&settings[i])?;
             // The certificate alone is not yet a whole setting; its key comes next in order.
-            let is_half = settings[i].place == "http.tls.cert"
-                && settings.get(i + 1).is_some_and(|next| next.place == "http.tls.key");
+            let key = match settings[i].place {
+                "http.tls.cert" => "http.tls.key",
+                "grpc.tls.cert" => "grpc.tls.key",
+                _ => "",
+            };
+            let is_half = settings.get(i + 1).is_some_and(|next| next.place == key);
             if !is_half {
                 self.read(&settings[i].said_by)?;
             }
@@ -447,6 +458,7 @@ mod tests {
     fn every_setting_has_a_variable() {
         let mut full = Table::new();
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
+        full.insert("grpc".into(), Value::try_from(tidings_server::GrpcConfig::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
@@ -461,7 +473,7 @@ mod tests {
         }
         for (place, kind) in SETTINGS {
             let value = match (*place, kind) {
-                ("http.listen", _) => "127.0.0.1:1",
+                ("http.listen" | "grpc.listen", _) => "127.0.0.1:1",
                 ("entities.auth", _) => "jwt",
                 ("http.proxies", _) => "127.0.0.1",
                 ("users.sign_up", _) => "open",
@@ -471,6 +483,9 @@ mod tests {
                 _ => "x",
             };
             let mut env = vec![(variable(place), value)];
+            if place.starts_with("grpc.tls") {
+                env = vec![("TIDINGS_GRPC_TLS_KEY".into(), "x"), ("TIDINGS_GRPC_TLS_CERT".into(), "x")];
+            }
             if place.starts_with("http.tls") {
                 env = vec![("TIDINGS_HTTP_TLS_KEY".into(), "x"), ("TIDINGS_HTTP_TLS_CERT".into(), "x")];
             }

@@ -9,6 +9,7 @@ mod entities;
 mod eventrelay;
 mod filter;
 mod gate;
+mod grpc;
 mod harness;
 mod http;
 mod library;

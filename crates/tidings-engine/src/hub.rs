@@ -98,7 +98,11 @@ impl Hub {
     /// Takes note of whether events of `topic` are found by user.
     pub(crate) fn set_routed(&self, topic: &TopicName, is_routed: bool) {
         let mut routed = self.routed.write().expect("no panic while holding the lock");
-        if is_routed || topic.is_schedule() { routed.insert(topic.clone()) } else { routed.remove(topic) };
+        if is_routed || topic.is_schedule() {
+            routed.insert(topic.clone())
+        } else {
+            routed.remove(topic)
+        };
     }
 
     /// As whom `who` reads the whole of `topic`; `None` where it reads all of it, or one key. Either way it is given
@@ -217,7 +221,9 @@ impl Observer for Hub {
         {
             let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");
             // All viewers together keep about as much as a few addresses do.
-            let share = |all: usize, least: usize| (all * 16 / feeds.viewers.len().max(1)).clamp(least, all.max(least));
+            let share = |all: usize, least: usize| {
+                (all * 16 / feeds.viewers.len().max(1)).clamp(least, all.max(least))
+            };
             let viewer_events = share(self.ring_events, VIEWER_EVENTS_MIN).min(self.ring_events);
             let viewer_bytes = share(self.ring_bytes, VIEWER_BYTES_MIN).min(self.ring_bytes);
             for event in events {

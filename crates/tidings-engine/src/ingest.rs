@@ -6,7 +6,8 @@
 use crate::{Error, Tidings, schedule};
 use tidings_log::{Append, Batch, Due, DuePut};
 use tidings_model::{
-    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Sight, Timestamp, Topic, TopicName, Uuid,
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Sight, Timestamp, Topic, TopicName,
+    Uuid,
 };
 
 /// What became of one event, in the order of the call.

@@ -59,7 +59,13 @@ impl TopicSettings {
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true, broker: None, row_rule: None, filter_columns: None }
+        Self {
+            retention: Retention::default(),
+            state: true,
+            broker: None,
+            row_rule: None,
+            filter_columns: None,
+        }
     }
 }
 

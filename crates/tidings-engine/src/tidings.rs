@@ -87,7 +87,19 @@ impl Tidings {
         let (owners, rules) = (Owners::default(), Rules::default());
         let entities = Entities::new(&limits);
         let sources = Sources::new(Arc::clone(&clock));
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, owners, rules, entities, sources }))
+        Self(Arc::new(Inner {
+            log,
+            hub,
+            clock,
+            limits,
+            reads,
+            counters,
+            reach,
+            owners,
+            rules,
+            entities,
+            sources,
+        }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -191,9 +203,7 @@ impl Tidings {
                     let found = self.log().read(&topic.name, after, max).await;
                     found.map(|events| Found { up_to: last(&events).unwrap_or(after), events })
                 }
-                (None, Some(viewer)) => {
-                    self.log().read_audience(&topic.name, viewer.id(), after, max).await
-                }
+                (None, Some(viewer)) => self.log().read_audience(&topic.name, viewer.id(), after, max).await,
             };
             match answer {
                 // Trimmed in the meantime, or a hole that a repair has left: the page begins behind it.

@@ -153,6 +153,7 @@ impl Event {
         change(&mut event, &members);
         let mut shown = RecordWriter::encode(&event, record.id());
         RecordWriter::stamp(&mut shown, record.published_at());
-        Self::new(self.topic().clone(), self.epoch(), self.offset(), shown.into()).expect("made by RecordWriter")
+        Self::new(self.topic().clone(), self.epoch(), self.offset(), shown.into())
+            .expect("made by RecordWriter")
     }
 }

@@ -10,3 +10,4 @@ mod postgres;
 pub mod resolver;
 pub mod source;
 pub mod time;
+pub mod webhook;

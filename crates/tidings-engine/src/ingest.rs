@@ -166,7 +166,7 @@ impl Tidings {
         if let Some(at) = event.available_at {
             self.check_ahead(at, index)?;
         }
-        Ok(())
+        self.schemas().check(event).map_err(|source| Error::Schema { index, source })
     }
 
     /// Whether anybody with the grant may publish to the topic: no source owns it.

@@ -5,7 +5,7 @@
 //! an event like any other, at the same offset; nothing behind this knows of the difference.
 
 use crate::members::Members;
-use crate::row_rule::{BEFORE, CHANGED};
+use crate::row_rule::{BEFORE, CHANGED, Sight};
 use crate::{Event, Key, NewEvent, RecordWriter, Topic};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -94,6 +94,17 @@ impl Event {
             Some([]) => Audience::Nobody,
             Some(users) => Audience::Users(Users(users)),
         }
+    }
+
+    /// What was decided about it when it came in, for an event that is made of this one; `None` where everyone may
+    /// see all of it.
+    pub fn sight(&self) -> Option<Sight> {
+        let list = |users: &[u8]| {
+            Users(users).iter().filter_map(|id| std::str::from_utf8(id).ok()).map(Into::into).collect()
+        };
+        let (audience, before) = (self.record().audience().map(list), self.record().before().map(list));
+        let is_decided = audience.is_some() || before.is_some();
+        is_decided.then_some(Sight { audience, before, is_routed: true, truncates: false })
     }
 
     /// What the user with this id may see of it, grants aside; `None` is one without an id.

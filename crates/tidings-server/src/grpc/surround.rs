@@ -109,15 +109,12 @@ impl http_body::Body for Answer {
             pulse.asked();
         }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.tally.note(trailers);
-                } else if let Some(pulse) = &self.pulse {
-                    pulse.gave();
-                }
+        if let Some(Ok(frame)) = &frame {
+            if let Some(trailers) = frame.trailers_ref() {
+                self.tally.note(trailers);
+            } else if let Some(pulse) = &self.pulse {
+                pulse.gave();
             }
-            Some(Err(_)) | None => {}
         }
         Poll::Ready(frame)
     }

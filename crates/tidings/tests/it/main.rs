@@ -13,6 +13,7 @@ mod grpc;
 mod harness;
 mod http;
 mod library;
+mod postgres;
 mod quickstart;
 mod schedule;
 mod shutdown;

@@ -30,8 +30,7 @@ impl Refused {
 }
 
 /// Where grpcurl goes, as whom.
-pub struct Caller<'a> {
-    pub server: &'a Server,
+pub struct Caller {
     /// `host:port`.
     pub address: String,
     /// An empty one is not sent.
@@ -41,21 +40,20 @@ pub struct Caller<'a> {
 }
 
 /// Calls the port of HTTP as an admin.
-pub fn admin(server: &Server) -> Caller<'_> {
+pub fn admin(server: &Server) -> Caller {
     caller(server, &server.admin)
 }
 
 /// Calls the port of HTTP with a token.
-pub fn caller<'a>(server: &'a Server, token: &str) -> Caller<'a> {
+pub fn caller(server: &Server, token: &str) -> Caller {
     Caller {
-        server,
         address: format!("127.0.0.1:{}", server.port()),
         token: token.to_owned(),
         flags: vec!["-plaintext".into()],
     }
 }
 
-impl Caller<'_> {
+impl Caller {
     /// Calls a method, whose description grpcurl gets by reflection.
     pub async fn call(&self, method: &str, request: &Value) -> Result<Value, Refused> {
         let (answer, _) = self.answered(method, request).await?;

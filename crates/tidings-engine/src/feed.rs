@@ -5,6 +5,7 @@
 //! Never: decides who may see an event, or waits.
 
 use crate::listeners::{Listener, Listeners, Place};
+use crate::passing;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     epoch: AtomicU64,
     /// Counts how often the topic was dropped.
     generation: AtomicU64,
+    /// The number of the newest event that passed without being stored; every one up to here is in its rings.
+    passed: AtomicU64,
 }
 
 impl Shared {
@@ -56,6 +59,14 @@ impl Shared {
     /// Takes note of a tail; it only grows.
     pub(crate) fn raise(&self, tail: Offset) {
         self.tail.fetch_max(tail.0, Ordering::AcqRel);
+    }
+
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_passed(&self, number: u64) {
+        self.passed.store(number, Ordering::Release);
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -82,6 +93,7 @@ pub struct Feed {
     topic: Topic,
     pub(crate) shared: Arc<Shared>,
     ring: Mutex<Ring>,
+    pub(crate) passing: passing::Ring,
     /// Counted by the hub.
     pub(crate) readers: AtomicUsize,
     listeners: Listeners,
@@ -107,12 +119,19 @@ pub(crate) enum Fetched {
 }
 
 impl Feed {
-    pub(crate) fn new(topic: Topic, shared: Arc<Shared>, events_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        topic: Topic,
+        shared: Arc<Shared>,
+        events_max: usize,
+        bytes_max: usize,
+        passing: passing::Ring,
+    ) -> Self {
         let ring = Ring { floor: None, entries: VecDeque::new(), bytes: 0, events_max, bytes_max };
         Self {
             topic,
             shared,
             ring: Mutex::new(ring),
+            passing,
             readers: AtomicUsize::new(0),
             listeners: Listeners::default(),
         }

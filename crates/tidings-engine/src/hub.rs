@@ -6,6 +6,7 @@
 //! and by readers that join and leave.
 
 use crate::feed::{Entry, Feed, Shared};
+use crate::passing;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -18,6 +19,8 @@ pub struct Hub {
     channels: RwLock<HashMap<TopicName, Arc<Channel>>>,
     ring_events: usize,
     ring_bytes: usize,
+    passing_events: usize,
+    passing_bytes: usize,
     /// Rung when the schedule changed.
     pub(crate) due: Notify,
     watcher: OnceLock<Arc<dyn TopicWatcher>>,
@@ -54,6 +57,8 @@ impl Hub {
             channels: RwLock::default(),
             ring_events: limits.ring_events,
             ring_bytes: limits.ring_bytes,
+            passing_events: limits.passing_events,
+            passing_bytes: limits.passing_bytes,
             due: Notify::new(),
             watcher: OnceLock::new(),
         }
@@ -80,7 +85,8 @@ impl Hub {
         let last = feeds.last;
         let make = || {
             let shared = Arc::clone(&channel.shared);
-            let feed = Feed::new(topic.clone(), shared, self.ring_events, self.ring_bytes);
+            let passing = passing::Ring::new(self.passing_events, self.passing_bytes);
+            let feed = Feed::new(topic.clone(), shared, self.ring_events, self.ring_bytes, passing);
             last.into_iter().for_each(|floor| feed.start(floor));
             Arc::new(feed)
         };
@@ -115,6 +121,30 @@ impl Hub {
     /// Topics that somebody reads live.
     pub fn topics_read(&self) -> usize {
         self.channels.read().expect("no panic while holding the lock").len()
+    }
+
+    /// Hands events that only pass to whoever reads `topic` at this moment.
+    pub(crate) fn pass(&self, topic: &TopicName, events: Vec<Event>) {
+        let Some(channel) = self.channel(topic) else { return };
+        let mut touched: Vec<Arc<Feed>> = Vec::new();
+        {
+            // Under the lock: numbers reach every feed in order.
+            let feeds = channel.feeds.lock().expect("no panic while holding the lock");
+            let mut number = channel.shared.passed();
+            for event in events {
+                number += 1;
+                let keyed = event.key().and_then(|k| Key::parse(k).ok()).and_then(|k| feeds.keys.get(&k));
+                let entry = Arc::new(Entry::new(event));
+                for feed in feeds.whole.iter().chain(keyed) {
+                    feed.passing.push(number, Arc::clone(&entry));
+                    if !touched.iter().any(|t| Arc::ptr_eq(t, feed)) {
+                        touched.push(Arc::clone(feed));
+                    }
+                }
+            }
+            channel.shared.set_passed(number);
+        }
+        touched.iter().for_each(Feed::wake);
     }
 
     fn channel(&self, topic: &TopicName) -> Option<Arc<Channel>> {

@@ -25,6 +25,9 @@ pub(crate) struct Leg {
     pub gap: Option<Gap>,
     /// Unsubscribed, but still owes another leg what that left to it, up to here.
     pub retired: Option<Offset>,
+    /// The number of the newest passing event that was there before this leg, and of the last it has seen.
+    joined: u64,
+    passed: u64,
 }
 
 /// The way through State: offsets found at the start, read in order.
@@ -40,6 +43,8 @@ pub(crate) enum Offer {
         entries: Vec<Arc<Entry>>,
         in_state: bool,
     },
+    /// Events that only pass, with their numbers.
+    Passing(Vec<(u64, Arc<Entry>)>),
     Gap(Gap),
     /// State is through.
     Live,
@@ -58,6 +63,7 @@ impl Leg {
         filter: Filter,
     ) -> Result<Self, LogError> {
         let generation = feed.shared.generation();
+        let passed = feed.shared.passed();
         let bounds = log.bounds(&topic.name);
         let mut leg = Self {
             topic,
@@ -71,6 +77,8 @@ impl Leg {
             state: None,
             gap: None,
             retired: None,
+            joined: passed,
+            passed,
         };
         leg.stand(log, bounds, from).await?;
         leg.start = leg.state.as_ref().map_or(leg.cursor, |walk| walk.tail);
@@ -140,6 +148,28 @@ impl Leg {
 
     /// What is at hand without reading the log.
     pub fn offer(&mut self, log: &dyn Log, max: usize) -> Offer {
+        match self.offer_stored(log, max) {
+            Offer::Nothing => self.offer_passing(max),
+            offer => offer,
+        }
+    }
+
+    /// What only passes, once all that is stored was handed out.
+    fn offer_passing(&mut self, max: usize) -> Offer {
+        let newest = self.feed.shared.passed();
+        if newest == self.passed {
+            return Offer::Nothing;
+        }
+        let found = self.feed.passing.after(self.passed, max);
+        self.passed = match found.last() {
+            Some((number, _)) if found.len() == max => *number,
+            Some((number, _)) => newest.max(*number),
+            None => newest,
+        };
+        if found.is_empty() || self.retired.is_some() { Offer::Nothing } else { Offer::Passing(found) }
+    }
+
+    fn offer_stored(&mut self, log: &dyn Log, max: usize) -> Offer {
         if let Some(gap) = self.gap.take() {
             return Offer::Gap(gap);
         }
@@ -278,6 +308,15 @@ impl Leg {
     pub fn covers(&self, other: &Self, event: &Event) -> bool {
         // A leg in another life of the topic will begin this one at its oldest event.
         (self.epoch != Some(event.epoch()) || self.start < event.offset())
+            && self.topic.name == other.topic.name
+            && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
+            && self.filter.matches(event)
+    }
+
+    /// Whether this leg delivers the passing event of that number in place of `other`.
+    pub fn covers_passing(&self, other: &Self, number: u64, event: &Event) -> bool {
+        self.retired.is_none()
+            && self.joined < number
             && self.topic.name == other.topic.name
             && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
             && self.filter.matches(event)

@@ -1,11 +1,12 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
+//! retention; the verification of tokens; entities and the bus that says that one changed; how sources are doing. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
 pub mod bus;
+mod dead;
 pub mod entities;
 mod error;
 mod feed;
@@ -13,13 +14,16 @@ mod hub;
 mod ingest;
 mod leg;
 mod listeners;
+mod passing;
 mod retention;
 mod schedule;
 mod schema;
 mod services;
+mod sources;
 mod subscription;
 mod tidings;
 
+pub use dead::DeadEvent;
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};
@@ -29,5 +33,6 @@ pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};
 pub use schema::SchemaError;
 pub use services::Services;
+pub use sources::{SourceReport, SourceState, SourceStatus, Sources};
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
 pub use tidings::{Counters, Page, Tidings};

@@ -42,6 +42,10 @@ pub struct TopicSettings {
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
 const SCHEDULE_AGE_MS: u64 = 7 * 86_400_000;
 const SCHEDULE_EVENTS: u64 = 1_000_000;
+/// How long and how much of what was refused is kept where nothing else is set.
+const DEAD_AGE_MS: u64 = 7 * 86_400_000;
+const DEAD_EVENTS: u64 = 1_000_000;
+const DEAD_BYTES: u64 = 256 << 20;
 
 impl TopicSettings {
     /// What holds for a topic while nothing was set.
@@ -50,6 +54,10 @@ impl TopicSettings {
         if name.is_schedule() {
             settings.retention.age_ms = Some(SCHEDULE_AGE_MS);
             settings.retention.events = Some(SCHEDULE_EVENTS);
+        }
+        if name.is_dead() {
+            let (age_ms, events, bytes) = (Some(DEAD_AGE_MS), Some(DEAD_EVENTS), Some(DEAD_BYTES));
+            settings.retention = Retention { age_ms, bytes, events };
         }
         settings
     }
@@ -161,11 +169,15 @@ impl Tidings {
 
     /// Applies every topic's retention once.
     pub async fn retain(&self) -> Result<(), Error> {
-        let schedule = TopicName::schedule();
-        let mut all = vec![(schedule.clone(), self.topic_settings(&schedule).await?)];
+        // They have bounds without a setting.
+        let own = [TopicName::schedule(), TopicName::dead()];
+        let mut all = Vec::new();
+        for name in &own {
+            all.push((name.clone(), self.topic_settings(name).await?));
+        }
         for (key, value) in self.log().registry(KIND).await? {
             match TopicName::parse_captured(&key) {
-                Ok(name) if name != schedule => all.push((name, parse(&value)?)),
+                Ok(name) if !own.contains(&name) => all.push((name, parse(&value)?)),
                 _ => {}
             }
         }

@@ -19,6 +19,8 @@ use tokio::sync::{Notify, Semaphore};
 /// What a reader is given.
 pub enum Item {
     Events(Batch),
+    /// Events that only pass: they are in no log and have no cursor.
+    Passing(Vec<Arc<Entry>>),
     Gap(Gap),
     /// State of this topic is through; what follows is live.
     Live(Topic),
@@ -308,6 +310,16 @@ impl Subscription {
             Offer::Gap(gap) => Some(Item::Gap(gap)),
             Offer::Live => Some(Item::Live(self.legs[i].topic.clone())),
             Offer::Behind | Offer::Nothing => None,
+            Offer::Passing(found) => {
+                let wanted = |(number, entry): (u64, Arc<Entry>)| {
+                    let (leg, event) = (&self.legs[i], &entry.event);
+                    let is_others = |other: &Leg| other.covers_passing(leg, number, event);
+                    let is_mine = leg.wants(event, &self.who) && !self.legs[..i].iter().any(is_others);
+                    is_mine.then_some(entry)
+                };
+                let entries: Vec<_> = found.into_iter().filter_map(wanted).collect();
+                (!entries.is_empty()).then_some(Item::Passing(entries))
+            }
             Offer::Entries { mut entries, in_state } => {
                 entries.retain(|e| self.is_wanted(i, &e.event));
                 if entries.is_empty() {

@@ -4,7 +4,7 @@ use crate::broker::Reach;
 use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::schema::Schemas;
 use crate::subscription::Subscription;
-use crate::{Error, Hub, Services, retention, schedule};
+use crate::{Error, Hub, Services, Sources, retention, schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,6 +25,7 @@ struct Inner {
     counters: Counters,
     reach: Reach,
     entities: Entities,
+    sources: Sources,
     schemas: Schemas,
 }
 
@@ -33,6 +34,7 @@ struct Inner {
 pub struct Counters {
     published: AtomicU64,
     fired: AtomicU64,
+    passed_on: AtomicU64,
 }
 
 impl Counters {
@@ -42,6 +44,15 @@ impl Counters {
 
     pub(crate) fn fired(&self, n: usize) {
         self.fired.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn passed_on(&self, n: usize) {
+        self.passed_on.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Events accepted through `pass_on`.
+    pub fn passed_on_total(&self) -> u64 {
+        self.passed_on.load(Ordering::Relaxed)
     }
 
     /// Events accepted through `publish`.
@@ -72,17 +83,9 @@ impl Tidings {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
         let (counters, reach) = (Counters::default(), Reach::default());
         let entities = Entities::new(&limits);
-        Self(Arc::new(Inner {
-            log,
-            hub,
-            clock,
-            limits,
-            reads,
-            counters,
-            reach,
-            entities,
-            schemas: Schemas::default(),
-        }))
+        let (sources, schemas) = (Sources::new(Arc::clone(&clock)), Schemas::default());
+        let inner = Inner { log, hub, clock, limits, reads, counters, reach, entities, sources, schemas };
+        Self(Arc::new(inner))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -116,6 +119,11 @@ impl Tidings {
     /// The application's own things, and who watches them.
     pub fn entities(&self) -> &Entities {
         &self.0.entities
+    }
+
+    /// The databases whose changes are captured, and how that goes.
+    pub fn sources(&self) -> &Sources {
+        &self.0.sources
     }
 
     /// Tells every node that an entity has changed; see [`Entities::notify_changed`].

@@ -1,5 +1,6 @@
 //! What can be set for the doors.
 
+use crate::Rates;
 use crate::dialect::entity_sync::EntitySync;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +33,12 @@ pub struct Config {
     /// entity-sync's door; set under `[entities]`.
     #[serde(skip)]
     pub entity_sync: EntitySync,
+    /// How often callers may call; set under `[rates]`.
+    #[serde(skip)]
+    pub rates: Rates,
+    /// Whether EventRelay's HTTP interface is there; set under `[eventrelay]`.
+    #[serde(skip, default = "yes")]
+    pub eventrelay: bool,
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
@@ -63,6 +70,8 @@ impl Default for Config {
             drain_ms: 10_000,
             retry_spread_ms: 3_000,
             entity_sync: EntitySync::default(),
+            rates: Rates::default(),
+            eventrelay: true,
             broker: true,
         }
     }

@@ -15,6 +15,7 @@ mod handover;
 mod http;
 mod listen;
 mod metrics;
+mod rates;
 mod refusal;
 mod sse;
 mod stream;
@@ -28,6 +29,7 @@ pub use dialect::entity_sync::{Auth as EntityAuth, EntitySync};
 pub use door::Door;
 pub use listen::{BindError, Server};
 pub use metrics::Metrics;
+pub use rates::{Call, Meter, Rate, Rates};
 
 /// What a program with a listener of its own nests.
 pub use axum::Router;

@@ -17,6 +17,8 @@ mod embedded;
 #[cfg(feature = "server")]
 mod entities;
 pub mod secret;
+#[cfg(feature = "server")]
+mod sources;
 
 #[cfg(feature = "cli")]
 pub use broker::broker;
@@ -36,8 +38,8 @@ pub use tidings_engine::auth::{
 pub use tidings_engine::bus::{self, Bus, LocalBus, OwnQueue};
 pub use tidings_engine::entities::{self as entity, Closure, Entities, PassThrough, Resolver, Rows, Secret};
 pub use tidings_engine::{
-    Batch, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention, Subscription,
-    Tidings, TopicSettings,
+    Batch, DeadEvent, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention,
+    Subscription, Tidings, TopicSettings,
 };
 pub use tidings_log::embedded::Options as LogOptions;
 pub use tidings_log::{Bounds, Clock, Due, Error as LogError, Log, SystemClock};

@@ -7,6 +7,7 @@ pub(crate) mod body;
 mod cloudevents;
 mod entities;
 mod health;
+mod home;
 mod keys;
 pub(crate) mod layers;
 mod lines;
@@ -17,6 +18,7 @@ mod page;
 mod publish;
 pub(crate) mod reply;
 mod scheduled;
+mod sources;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -26,7 +28,7 @@ mod users;
 
 pub(crate) use address::Query;
 
-use crate::dialect::{broker, entity_sync};
+use crate::dialect::{broker, entity_sync, eventrelay};
 use crate::{Door, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -49,11 +51,13 @@ enum Wrap {
     Watched,
     /// Watched, and compressed where the client asks for it.
     Compressed,
+    /// EventRelay's interface: watched, and there unless it is switched off.
+    Relay,
     /// Broker's interface: its own rule for origins, and its own form of errors.
     Broker,
 }
 
-use Wrap::{Broker, Compressed, Own, Watched};
+use Wrap::{Broker, Compressed, Own, Relay, Watched};
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
@@ -73,6 +77,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
     Route::new("GET", "/v1/entities/{entity}/{id}", || get(entities::get), Compressed),
     Route::new("POST", "/v1/entities/{entity}/{id}/changed", || post(entities::changed), Watched),
+    Route::new("GET", "/v1/sources", || get(sources::list), Compressed),
     Route::new("POST", "/v1/login", || post(login::login), Watched),
     Route::new("POST", "/v1/logout", || post(login::logout), Watched),
     Route::new("GET", "/v1/users/me", || get(login::me), Watched),
@@ -90,6 +95,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("PATCH", "/v1/keys/{id}", || patch(keys::update), Watched),
     Route::new("DELETE", "/v1/keys/{id}", || delete(keys::delete), Watched),
     Route::new("POST", "/v1/keys/{id}/revoke", || post(keys::revoke), Watched),
+    Route::new("POST", "/api/events", || post(eventrelay::api_events::post), Relay),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),
@@ -98,6 +104,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/user_events", || get(broker::lists::own), Broker),
     Route::new("GET", "/events", || get(broker::events::get), Broker),
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
+    Route::new("GET", "/", || get(home::get), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),
@@ -131,7 +138,12 @@ pub(crate) fn is_route(path: &str) -> bool {
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
-    for route in ROUTES.iter().filter(|route| route.wrap != Broker || door.config.broker) {
+    let is_on = |route: &&Route| match route.wrap {
+        Broker => door.config.broker,
+        Relay => door.config.eventrelay,
+        Own | Watched | Compressed => true,
+    };
+    for route in ROUTES.iter().filter(is_on) {
         let mut handler = (route.handler)();
         if route.wrap == Compressed {
             handler = handler.layer(from_fn(layers::compress));

@@ -14,6 +14,7 @@ mod publish;
 mod retry;
 mod sender;
 mod serve;
+mod sources;
 mod sse;
 mod tail;
 mod token;
@@ -52,6 +53,8 @@ enum Command {
     Tail(tail::Args),
     /// List topics.
     Topics(topics::Args),
+    /// List the databases whose changes are captured, and how that goes.
+    Sources(sources::Args),
     /// Add, list, change and remove users.
     Users(users::Args),
     /// Add, list, change and revoke API keys.
@@ -125,6 +128,7 @@ impl Cli {
             Some(Command::Publish(args)) => &args.client.place,
             Some(Command::Tail(args)) => &args.client.place,
             Some(Command::Topics(args)) => &args.client.place,
+            Some(Command::Sources(args)) => &args.client.place,
             Some(Command::Users(args)) => args.place(),
             Some(Command::Keys(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
@@ -156,6 +160,7 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Publish(args) => wait(publish::run(args, &context)),
         Command::Tail(args) => wait(tail::run(args, &context)),
         Command::Topics(args) => wait(topics::run(args, &context)),
+        Command::Sources(args) => wait(sources::run(args, &context)),
         Command::Users(args) => wait(users::run(args, &context)),
         Command::Keys(args) => wait(keys::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod broker;
 pub mod bus;
 mod capture;
+mod dead;
 pub mod delivery;
 mod directory;
 pub mod entities;
@@ -28,6 +29,7 @@ mod subscription;
 mod tidings;
 
 pub use capture::{Addressee, Capture};
+pub use dead::DeadEvent;
 pub use directory::NamedTopic;
 pub use error::Error;
 pub use feed::{Entry, Format};

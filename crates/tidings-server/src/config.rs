@@ -1,5 +1,6 @@
 //! What can be set for the doors.
 
+use crate::Rates;
 use crate::dialect::entity_sync::EntitySync;
 use crate::grpc;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,12 @@ pub struct Config {
     /// The gRPC door; set under `[grpc]`.
     #[serde(skip)]
     pub grpc: grpc::config::Config,
+    /// How often callers may call; set under `[rates]`.
+    #[serde(skip)]
+    pub rates: Rates,
+    /// Whether EventRelay's HTTP interface is there; set under `[eventrelay]`.
+    #[serde(skip, default = "yes")]
+    pub eventrelay: bool,
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
@@ -68,6 +75,8 @@ impl Default for Config {
             retry_spread_ms: 3_000,
             entity_sync: EntitySync::default(),
             grpc: Default::default(),
+            rates: Rates::default(),
+            eventrelay: true,
             broker: true,
         }
     }

@@ -16,6 +16,7 @@ mod handover;
 mod http;
 mod listen;
 mod metrics;
+mod rates;
 mod refusal;
 mod sse;
 mod stream;
@@ -30,6 +31,7 @@ pub use door::Door;
 pub use grpc::config::Config as GrpcConfig;
 pub use listen::{BindError, Server};
 pub use metrics::Metrics;
+pub use rates::{Call, Meter, Rate, Rates};
 
 use axum::middleware::Next;
 

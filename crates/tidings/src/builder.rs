@@ -133,6 +133,7 @@ impl Builder {
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
         config.http.grpc = std::mem::take(&mut config.grpc);
+        (config.http.eventrelay, config.http.rates) = (config.eventrelay.enabled, config.rates);
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;

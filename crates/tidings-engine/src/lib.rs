@@ -1,7 +1,7 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
+//! retention; the verification of tokens; entities and the bus that says that one changed; how sources are doing. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
@@ -16,6 +16,7 @@ mod listeners;
 mod retention;
 mod schedule;
 mod services;
+mod sources;
 mod subscription;
 mod tidings;
 
@@ -27,5 +28,6 @@ pub use listeners::{Listener, Place};
 pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};
 pub use services::Services;
+pub use sources::{SourceReport, SourceState, SourceStatus, Sources};
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
 pub use tidings::{Counters, Page, Tidings};

@@ -3,7 +3,7 @@
 use crate::broker::Reach;
 use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::subscription::Subscription;
-use crate::{Error, Hub, Services, retention, schedule};
+use crate::{Error, Hub, Services, Sources, retention, schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +24,7 @@ struct Inner {
     counters: Counters,
     reach: Reach,
     entities: Entities,
+    sources: Sources,
 }
 
 /// What has happened since the start.
@@ -70,7 +71,8 @@ impl Tidings {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
         let (counters, reach) = (Counters::default(), Reach::default());
         let entities = Entities::new(&limits);
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities }))
+        let sources = Sources::new(Arc::clone(&clock));
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities, sources }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -104,6 +106,11 @@ impl Tidings {
     /// The application's own things, and who watches them.
     pub fn entities(&self) -> &Entities {
         &self.0.entities
+    }
+
+    /// The databases whose changes are captured, and how that goes.
+    pub fn sources(&self) -> &Sources {
+        &self.0.sources
     }
 
     /// Tells every node that an entity has changed; see [`Entities::notify_changed`].

@@ -77,6 +77,7 @@ codes! {
     ResolverFailed "resolver_failed" 502 true;
     ResolverTimeout "resolver_timeout" 504 true;
     BusUnavailable "bus_unavailable" 503 true;
+    SourceUnavailable "source_unavailable" 503 true;
     Internal "internal" 500 true;
 }
 

@@ -6,6 +6,7 @@ use crate::Embedded;
 use crate::config::{Config, ConfigError, SharedSecret};
 use crate::entities::{self, EntitiesError, Own};
 use crate::secret::{self, DataSecret, SecretError};
+use crate::sources;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -155,7 +156,11 @@ impl Builder {
         )
         .await?;
         embedded.tidings().allow_reach(broker_topics);
-        let pass_through = match entities::start(&config, own, &embedded).await {
+        let started = async {
+            let to = entities::start(&config, own, &embedded).await?;
+            sources::start(&config, &embedded).await.map(|()| to)
+        };
+        let pass_through = match started.await {
             Ok(to) => to,
             Err(error) => {
                 embedded.close().await?;

@@ -6,10 +6,12 @@
 pub mod broker;
 mod entities;
 mod layers;
+mod sources;
 
 pub use broker::Broker;
-pub use entities::{Bus, Entities, Entity, Source};
+pub use entities::{Bus, CONNECTIONS_MAX, Database, Entities, Entity};
 pub use layers::{Layers, Setting};
+pub use sources::Source;
 
 use crate::secret::CHARS_MIN;
 use serde::{Deserialize, Serialize};
@@ -37,8 +39,10 @@ pub struct Config {
     pub retention: Retention,
     pub entities: Entities,
     pub bus: Bus,
-    /// Databases, by name.
-    pub sources: BTreeMap<String, Source>,
+    /// Databases that entities ask, by name.
+    pub databases: BTreeMap<String, Database>,
+    /// Databases whose changes are captured.
+    pub sources: Vec<Source>,
     pub broker: Broker,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
@@ -170,7 +174,8 @@ impl Default for Config {
             retention: Retention::default(),
             entities: Entities::default(),
             bus: Bus::default(),
-            sources: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            sources: Vec::new(),
             broker: Broker::default(),
             users: UserSettings::default(),
             time: Default::default(),

@@ -17,6 +17,8 @@ mod embedded;
 #[cfg(feature = "server")]
 mod entities;
 pub mod secret;
+#[cfg(feature = "server")]
+mod sources;
 
 #[cfg(feature = "cli")]
 pub use broker::broker;

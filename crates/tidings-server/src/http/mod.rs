@@ -16,6 +16,7 @@ mod page;
 mod publish;
 pub(crate) mod reply;
 mod scheduled;
+mod sources;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -72,6 +73,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
     Route::new("GET", "/v1/entities/{entity}/{id}", || get(entities::get), Compressed),
     Route::new("POST", "/v1/entities/{entity}/{id}/changed", || post(entities::changed), Watched),
+    Route::new("GET", "/v1/sources", || get(sources::list), Compressed),
     Route::new("POST", "/v1/login", || post(login::login), Watched),
     Route::new("POST", "/v1/logout", || post(login::logout), Watched),
     Route::new("GET", "/v1/users/me", || get(login::me), Watched),

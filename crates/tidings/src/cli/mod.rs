@@ -13,6 +13,7 @@ mod publish;
 mod retry;
 mod sender;
 mod serve;
+mod sources;
 mod sse;
 mod tail;
 mod token;
@@ -51,6 +52,8 @@ enum Command {
     Tail(tail::Args),
     /// List topics.
     Topics(topics::Args),
+    /// List the databases whose changes are captured, and how that goes.
+    Sources(sources::Args),
     /// Add, list, change and remove users.
     Users(users::Args),
     /// Verify a data directory that no server uses, and rebuild its index.
@@ -122,6 +125,7 @@ impl Cli {
             Some(Command::Publish(args)) => &args.client.place,
             Some(Command::Tail(args)) => &args.client.place,
             Some(Command::Topics(args)) => &args.client.place,
+            Some(Command::Sources(args)) => &args.client.place,
             Some(Command::Users(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
             Some(Command::Export(args)) => &args.client.place,
@@ -152,6 +156,7 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Publish(args) => wait(publish::run(args, &context)),
         Command::Tail(args) => wait(tail::run(args, &context)),
         Command::Topics(args) => wait(topics::run(args, &context)),
+        Command::Sources(args) => wait(sources::run(args, &context)),
         Command::Users(args) => wait(users::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),
         Command::Import(args) => wait(import::run(args, &context)),

@@ -5,6 +5,7 @@
 //! Never: decides who may see a row; loses or repeats a change: a position is committed together with the events.
 
 mod fault;
+mod mysql;
 mod settings;
 mod supervisor;
 
@@ -20,6 +21,8 @@ use tidings_engine::{Services, Tidings};
 /// When the settings cannot mean anything, whatever the database says.
 pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Result<(), Error> {
     settings.check()?;
-    let _ = (tidings, services);
-    Err(Error::Absent(settings.kind))
+    match settings.kind {
+        Kind::MySql => mysql::start(settings, tidings, services),
+        Kind::Postgres => Err(Error::Absent(settings.kind)),
+    }
 }

@@ -3,11 +3,9 @@
 //! Owns: what an event of a row says. Never: knows whether the row comes from the log, a snapshot or a trigger.
 
 use super::captured::Captured;
-use super::row::column::Column;
 use super::row::image::{Row, RowChange};
 use super::schema::Layout;
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use std::sync::Arc;
 use tidings_model::{Key, NewEvent, Timestamp, Topic};
 
@@ -32,21 +30,23 @@ pub struct Origin {
 
 /// Appends the events of one changed row, in their order.
 pub fn push(out: &mut Vec<NewEvent>, table: &Table, change: RowChange, origin: &Origin) {
-    let key = |row: &Row| key(row, &table.layout);
+    let key = |row: &Row| key(row, &table.layout.key);
+    let one = |name, key, row| event(&table.captured, name, key, row, None, origin);
     match (change.before, change.after) {
-        (Some(before), None) => out.push(event(table, "delete", key(&before), before, None, &[], origin)),
-        (None, Some(after)) => out.push(event(table, "insert", key(&after), after, None, &[], origin)),
+        (Some(before), None) => out.push(one("delete", key(&before), before)),
+        (None, Some(after)) => out.push(one("insert", key(&after), after)),
         (Some(before), Some(after)) => {
             let (old, new) = (key(&before), key(&after));
             if old == new {
                 let columns = &table.layout.columns;
                 let changed = columns.iter().enumerate().filter(|(n, _)| before.cell(*n) != after.cell(*n));
-                let changed: Vec<&Column> = changed.map(|(_, column)| column).collect();
-                out.push(event(table, "update", new, after, Some(&before), &changed, origin));
+                let changed: Vec<&str> = changed.map(|(_, column)| column.name.as_str()).collect();
+                let before = Some((&before.json[..], &changed[..]));
+                out.push(event(&table.captured, "update", new, after, before, origin));
             } else {
                 // Another key is another thing: the old one is gone.
-                out.push(event(table, "delete", old, before, None, &[], origin));
-                out.push(event(table, "insert", new, after, None, &[], origin));
+                out.push(one("delete", old, before));
+                out.push(one("insert", new, after));
             }
         }
         (None, None) => {}
@@ -109,8 +109,8 @@ impl Context {
 /// A key, and its full text where that is longer than a key may be.
 pub type FullKey = Option<(Key, Option<String>)>;
 
-fn key(row: &Row, layout: &Layout) -> FullKey {
-    let values = layout.key.iter().map(|n| row.cell(*n).map(plain)).collect::<Option<Vec<String>>>()?;
+fn key(row: &Row, columns: &[usize]) -> FullKey {
+    let values = columns.iter().map(|n| row.cell(*n).map(plain)).collect::<Option<Vec<String>>>()?;
     (!values.is_empty()).then(|| Key::of_columns(values.iter().map(String::as_str)))
 }
 
@@ -124,13 +124,13 @@ pub fn plain(json: &[u8]) -> String {
     String::from_utf8_lossy(json).into_owned()
 }
 
-fn event(
-    table: &Table,
+/// A row as an event; of an update with the row before and the names of the columns that changed.
+pub fn event(
+    captured: &Captured,
     name: &str,
     key: FullKey,
     row: Row,
-    before: Option<&Row>,
-    changed: &[&Column],
+    before: Option<(&[u8], &[&str])>,
     origin: &Origin,
 ) -> NewEvent {
     let mut context = origin.context();
@@ -146,27 +146,14 @@ fn event(
         data = b"null".to_vec();
         context.text("omitted", "data");
     }
-    if let Some(before) = before {
-        let names: Vec<&str> = changed.iter().map(|column| column.name.as_str()).collect();
-        context.raw("changed", &serde_json::to_vec(&names).expect("texts into memory"));
-        if data.len() + before.json.len() <= EVENT_BYTES_MAX {
-            context.raw("before", &before.json);
+    if let Some((before, changed)) = before {
+        context.raw("changed", &serde_json::to_vec(changed).expect("texts into memory"));
+        if data.len() + before.len() <= EVENT_BYTES_MAX {
+            context.raw("before", before);
         } else {
             context.text("omitted", "before");
         }
     }
-    finished(&table.captured, name, key, data, context, origin)
-}
-
-/// An event of a row whose JSON is there already.
-pub fn finished(
-    captured: &Captured,
-    name: &str,
-    key: Option<Key>,
-    data: Vec<u8>,
-    context: Context,
-    origin: &Origin,
-) -> NewEvent {
     let deleted = name == "delete" && key.is_some();
     let mut event = NewEvent::new(Topic { name: captured.topic.clone(), key }, data);
     event.name = Some(name.into());
@@ -176,12 +163,13 @@ pub fn finished(
     event
 }
 
+/// A row that was there before.
+pub fn present(captured: &Captured, columns: &[usize], row: Row, origin: &Origin) -> NewEvent {
+    let key = key(&row, columns);
+    event(captured, "insert", key, row, None, origin)
+}
+
 /// The bytes of an event that a batch counts.
 pub fn weight(event: &NewEvent) -> usize {
     event.payload_bytes() + 256
-}
-
-/// Whether a text is one JSON value.
-pub fn is_json(text: &str) -> bool {
-    serde_json::from_str::<&RawValue>(text).is_ok()
 }

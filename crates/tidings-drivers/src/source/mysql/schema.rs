@@ -288,3 +288,45 @@ impl Field {
         names
     }
 }
+
+impl Field {
+    /// Digits of a second that a time keeps.
+    pub fn digits(&self) -> u8 {
+        let inner = self.full.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+        inner.and_then(|(digits, _)| digits.parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(full: &str) -> Field {
+        let kind = full.split(['(', ' ']).next().unwrap_or_default().to_owned();
+        Field { name: "c".into(), kind, full: full.into(), charset: None, is_json: false }
+    }
+
+    #[test]
+    fn choices_are_read_from_their_declaration() {
+        assert_eq!(field("enum('a','it''s','x,y')").choices(), ["a", "it's", "x,y"]);
+        assert_eq!(field("set('é')").choices(), ["é"]);
+        assert_eq!((field("timestamp(3)").digits(), field("datetime").digits()), (3, 0));
+    }
+
+    #[test]
+    fn a_schema_that_does_not_fit_the_log_is_refused() {
+        let map = |code, meta| TableMap {
+            schema: "s".into(),
+            table: "t".into(),
+            columns: vec![Stored { code, meta }],
+            known: None,
+        };
+        let described = |full| Described { columns: vec![field(full)], primary_key: vec!["c".into()] };
+        let layout = |code, full| Layout::new(&map(code, [0, 0]), &described(full), &Collations::new());
+        assert_eq!(layout(code::LONG, "int(11) unsigned").unwrap().key, [0]);
+        assert!(matches!(layout(code::LONG, "varchar(5)"), Err(Error::Changed(_))));
+        assert!(matches!(layout(code::LONGLONG, "int(11)"), Err(Error::Changed(_))));
+        let none = Layout::new(&map(code::LONG, [0, 0]), &Described::default(), &Collations::new());
+        assert!(matches!(none, Err(Error::Changed(_))));
+    }
+}

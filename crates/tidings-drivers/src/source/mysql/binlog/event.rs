@@ -34,8 +34,6 @@ pub struct Begin {
     pub gtid: Option<Gtid>,
     /// It is one statement that ends it too.
     pub is_standalone: bool,
-    /// The name under which it is kept, if it is one of two phases.
-    pub prepared: Option<String>,
     pub committed_us: u64,
 }
 
@@ -52,11 +50,8 @@ const GTID_TAGGED: u8 = 42;
 const MARIADB_GTID: u8 = 162;
 const COMPRESSED: std::ops::RangeInclusive<u8> = 165..=171;
 
-/// Flags of MariaDB's transactions.
+/// A flag of MariaDB's transactions: one statement, which ends it too.
 const STANDALONE: u8 = 1;
-const GROUP_COMMIT: u8 = 2;
-const PREPARED_XA: u8 = 64;
-const COMPLETED_XA: u8 = 128;
 
 impl<'a> Event<'a> {
     pub fn read(raw: &'a Raw) -> Result<Self, Malformed> {
@@ -131,7 +126,7 @@ fn rows(verb: Verb, kind: u8, mut input: Input<'_>) -> Result<Event<'_>, Malform
 fn mysql_begin(raw: &Raw, is_anonymous: bool, seconds: u32) -> Result<Begin, Malformed> {
     let begin = |gtid, micros: u64| {
         let committed_us = if micros > 0 { micros } else { u64::from(seconds) * 1_000_000 };
-        Begin { gtid, is_standalone: false, prepared: None, committed_us }
+        Begin { gtid, is_standalone: false, committed_us }
     };
     if is_anonymous {
         return Ok(begin(None, 0));
@@ -148,19 +143,9 @@ fn mariadb_begin(mut input: Input<'_>, server: u32, seconds: u32) -> Result<Begi
     let sequence = input.little(8)?;
     let domain = input.little(4)? as u32;
     let flags = input.byte()?;
-    if flags & GROUP_COMMIT != 0 {
-        input.take(8)?;
-    }
-    let mut prepared = None;
-    if flags & (PREPARED_XA | COMPLETED_XA) != 0 {
-        input.take(4)?;
-        let (global, branch) = (usize::from(input.byte()?), usize::from(input.byte()?));
-        prepared = Some(xa_name(input.take(global)?, input.take(branch)?));
-    }
     Ok(Begin {
         gtid: Some(Gtid::MariaDb { domain, server, sequence }),
         is_standalone: flags & STANDALONE != 0,
-        prepared,
         committed_us: u64::from(seconds) * 1_000_000,
     })
 }

@@ -9,3 +9,4 @@ mod tables;
 mod transaction;
 
 pub use reader::Reader;
+pub use tables::Tables;

@@ -129,7 +129,7 @@ impl Reader {
     fn open_at(&mut self, seconds: u32, at: u64) {
         if self.open.is_none() {
             let committed_us = u64::from(seconds) * 1_000_000;
-            self.begin(Begin { gtid: None, is_standalone: false, prepared: None, committed_us }, at);
+            self.begin(Begin { gtid: None, is_standalone: false, committed_us }, at);
         }
     }
 
@@ -241,10 +241,16 @@ impl Reader {
 
     /// The second phase: what was prepared happens now, or never.
     async fn decide(&mut self, name: &str, is_committed: bool) -> Result<(), Fault> {
-        let Some((file, at)) = self.mark.prepared.remove(name) else { return Ok(()) };
-        if !is_committed {
-            return Ok(());
+        let Some((file, at)) = self.mark.prepared.get(name).cloned() else { return Ok(()) };
+        if is_committed {
+            self.replay(file, at).await?;
         }
+        self.mark.prepared.remove(name);
+        Ok(())
+    }
+
+    /// Reads a prepared transaction again, as part of the one that is open.
+    async fn replay(&mut self, file: String, at: u64) -> Result<(), Fault> {
         let position = Position::File { name: file, place: at };
         let from = From { position, server_id: self.from.server_id ^ 1, heartbeat: self.from.heartbeat };
         let mut stream = Stream::open_to_end(&self.place, &from).await?;

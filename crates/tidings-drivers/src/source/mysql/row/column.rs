@@ -62,10 +62,7 @@ pub enum Error {
 
 impl Column {
     pub fn new(name: String, kind: Kind) -> Self {
-        let mut label = Vec::with_capacity(name.len() + 3);
-        json(&name, &mut label);
-        label.push(b':');
-        Self { name, label, kind }
+        Self { label: label(&name), name, kind }
     }
 
     /// Reads one value that is not null.
@@ -135,12 +132,20 @@ impl Column {
     }
 }
 
+/// A name as JSON writes it before a value.
+pub fn label(name: &str) -> Vec<u8> {
+    let mut label = Vec::with_capacity(name.len() + 3);
+    json(name, &mut label);
+    label.push(b':');
+    label
+}
+
 fn json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("a plain value into memory");
 }
 
 /// Bytes as text in quotes.
-pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
@@ -148,7 +153,7 @@ pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn is_json(text: &str) -> bool {
+pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 

@@ -134,6 +134,24 @@ impl Row {
         Ok(row)
     }
 
+    /// A row of values that somebody else writes, each after its column's label.
+    pub fn build(labels: &[Vec<u8>], mut write: impl FnMut(usize, &mut Vec<u8>)) -> Self {
+        let mut row = Self::with_room(labels.len(), 64 + 16 * labels.len());
+        for (n, label) in labels.iter().enumerate() {
+            let start = row.label(label);
+            write(n, &mut row.json);
+            row.place(start);
+        }
+        row.json.push(b'}');
+        row
+    }
+
+    /// The same row, known to lack columns.
+    pub fn cut(mut self) -> Self {
+        self.cells.push(None);
+        self
+    }
+
     /// The JSON of one column's value, if it was sent.
     pub fn cell(&self, column: usize) -> Option<&[u8]> {
         let range = self.cells.get(column)?.clone()?;

@@ -85,11 +85,6 @@ impl Server {
         self.variables.get(name).map(|value| value.to_uppercase()).unwrap_or_default()
     }
 
-    /// Whether the binary log says the names of columns.
-    pub fn names_columns(&self) -> bool {
-        self.is_set("binlog_row_metadata") == "FULL"
-    }
-
     /// What must be otherwise for the binary log to be read.
     pub fn check_log(&self) -> Result<(), Fault> {
         let set = |name: &str, expected: &str| {

@@ -100,10 +100,6 @@ impl Transaction {
         self.events.push(event);
     }
 
-    pub fn is_large(&self) -> bool {
-        self.bytes >= PIECE_BYTES
-    }
-
     /// What has been read of it, for a mark that stands before it.
     pub fn piece(&self) -> Piece {
         let taken = self.counts.iter().map(|count| (count.captured.topic.to_string(), count.taken));

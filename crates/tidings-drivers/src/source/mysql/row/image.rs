@@ -146,6 +146,11 @@ impl Row {
         row
     }
 
+    /// JSON that somebody else has written, of whatever form.
+    pub fn whole(json: Vec<u8>) -> Self {
+        Self { json, cells: Vec::new() }
+    }
+
     /// The same row, known to lack columns.
     pub fn cut(mut self) -> Self {
         self.cells.push(None);

@@ -12,7 +12,6 @@ use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use tidings_model::{Key, NewEvent, Timestamp};
 
@@ -125,7 +124,7 @@ fn foreign(
     origin: &Origin,
 ) -> Result<(), String> {
     serde_json::from_str::<&RawValue>(text).map_err(|_| "its data is no JSON")?;
-    let row = Row { json: text.as_bytes().to_vec(), ..Row::default() };
+    let row = Row::whole(text.as_bytes().to_vec());
     let event = change::event(captured, name, None, row, None, origin);
     event.check().map_err(|why| why.to_string())?;
     out.push(event);
@@ -136,9 +135,6 @@ fn foreign(
 fn moment(text: &str) -> Option<Timestamp> {
     Timestamp::parse(&format!("{}Z", text.replacen(' ', "T", 1))).ok()
 }
-
-/// Primary keys of captured tables, by their names in the table that triggers fill.
-pub type Keys = BTreeMap<String, Vec<String>>;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 //! Commits reach the hub late or never; readers join at every moment, from every position, read in bursts or
 //! hardly at all, leave and come back with their cursor; topics are trimmed and dropped. Every reader must
 //! get exactly what the history says it should, in order, with a gap said aloud where something is gone.
+//! Events that only pass come between and must not disturb any of it.
 //! `TIDINGS_SEEDS=N` runs more seeds.
 
 use std::collections::VecDeque;
@@ -92,6 +93,8 @@ impl Observer for Late {
 struct History {
     lives: Vec<Vec<(Option<String>, String, i64)>>,
     oldest: u64,
+    /// What only passed.
+    passed: Vec<(Option<String>, String, i64)>,
 }
 
 impl History {
@@ -111,6 +114,8 @@ struct Reader {
     /// Reads rarely.
     is_slow: bool,
     received: u64,
+    /// Of what only passes, how much came before this reader or was seen by it.
+    passed: usize,
     /// With several addresses order holds only within each: what came in this life, and whether all should.
     seen: std::collections::BTreeSet<u64>,
     is_gapless: bool,
@@ -146,12 +151,13 @@ struct World {
     readers: Vec<Reader>,
     trace: String,
     gaps: u64,
+    passed: u64,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         // A small ring, so that readers fall behind all the time.
-        let limits = Limits { ring_events: 8, read_batch_events: 5, ..Limits::default() };
+        let limits = Limits { ring_events: 8, read_batch_events: 5, passing_events: 6, ..Limits::default() };
         let hub = Arc::new(Hub::new(&limits));
         let clock = Arc::new(SimClock::default());
         let late = Arc::new(Late { hub: Arc::clone(&hub), calls: Mutex::default() });
@@ -164,17 +170,18 @@ impl World {
             log,
             tidings,
             name: TopicName::parse("t").unwrap(),
-            history: History { lives: vec![Vec::new()], oldest: 1 },
+            history: History { lives: vec![Vec::new()], oldest: 1, passed: Vec::new() },
             readers: Vec::new(),
             trace: String::new(),
             gaps: 0,
+            passed: 0,
         }
     }
 
     async fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             self.clock.0.fetch_add(self.dice.below(3) as i64, Ordering::Relaxed);
-            match self.dice.below(20) {
+            match self.dice.below(22) {
                 0..=6 => self.publish().await,
                 7..=9 => {
                     let n = self.dice.below(4) as usize + 1;
@@ -186,6 +193,7 @@ impl World {
                 13 if self.dice.one_in(40) => self.end_topic().await,
                 14 if self.dice.one_in(3) => self.come_back().await,
                 15 => self.beat(),
+                16 | 17 => self.pass_on().await,
                 _ => self.read_some().await,
             }
         }
@@ -211,20 +219,32 @@ impl World {
         }
     }
 
-    async fn publish(&mut self) {
-        let n = self.dice.below(4) + 1;
-        let mut events = Vec::new();
-        for _ in 0..n {
-            let key = (!self.dice.one_in(4)).then(|| format!("k{}", self.dice.below(4)));
-            let name = format!("n{}", self.dice.below(3));
+    fn some_events(&mut self) -> Vec<(NewEvent, (Option<String>, String, i64))> {
+        let now = self.clock.now().as_millis();
+        let one = |dice: &mut Dice| {
+            let key = (!dice.one_in(4)).then(|| format!("k{}", dice.below(4)));
+            let name = format!("n{}", dice.below(3));
             let text = key.as_ref().map_or("t".into(), |k| format!("t:{k}"));
             let mut event = NewEvent::new(Topic::parse(&text).unwrap(), "1");
             event.name = Some(name.as_str().into());
-            events.push(event);
-            let now = self.clock.now().as_millis();
-            self.history.lives.last_mut().unwrap().push((key, name, now));
-        }
+            (event, (key, name, now))
+        };
+        (0..self.dice.below(4) + 1).map(|_| one(&mut self.dice)).collect()
+    }
+
+    async fn publish(&mut self) {
+        let (events, told): (Vec<_>, Vec<_>) = self.some_events().into_iter().unzip();
+        self.history.lives.last_mut().unwrap().extend(told);
         self.tidings.publish(&Principal::admin(), events).await.unwrap();
+    }
+
+    async fn pass_on(&mut self) {
+        let (mut events, told): (Vec<_>, Vec<_>) = self.some_events().into_iter().unzip();
+        for (i, event) in events.iter_mut().enumerate() {
+            event.data = Some((self.history.passed.len() + i).to_string().into());
+        }
+        self.history.passed.extend(told);
+        self.tidings.pass_on(&Principal::admin(), events).await.unwrap();
     }
 
     async fn join(&mut self) {
@@ -274,6 +294,7 @@ impl World {
             in_state,
             is_slow,
             received: 0,
+            passed: self.history.passed.len(),
             seen: Default::default(),
             is_gapless: true,
         });
@@ -384,6 +405,22 @@ impl World {
                     writeln!(self.trace, "{i}:{offset}").unwrap();
                 }
             }
+            Item::Passing(entries) => {
+                let cursor = reader.subscription.cursor();
+                for entry in entries {
+                    let number: usize = entry.event.data().unwrap().parse().unwrap();
+                    assert!(entry.event.is_passing() && number >= reader.passed, "not live, or twice");
+                    assert!(reader.wants(&self.history.passed[number]), "an event that was not asked for");
+                    assert!(!reader.in_state, "State comes before what is live");
+                    // With several addresses order holds only within each.
+                    if reader.is_single() {
+                        reader.passed = number + 1;
+                    }
+                    self.passed += 1;
+                    writeln!(self.trace, "{i}:passing {number}").unwrap();
+                }
+                assert_eq!(cursor, reader.subscription.cursor());
+            }
             Item::Rows(_) | Item::Trouble(_) => panic!("no entity is watched"),
             Item::Live(_) => {
                 assert!(reader.in_state, "live was said twice");
@@ -423,27 +460,29 @@ impl World {
     }
 }
 
-fn simulate(seed: u64, steps: usize) -> (String, u64, u64) {
+fn simulate(seed: u64, steps: usize) -> (String, u64, u64, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut world = World::new(seed);
         world.run(steps).await;
         let received = world.readers.iter().map(|r| r.received).sum();
-        (world.trace, world.gaps, received)
+        (world.trace, world.gaps, received, world.passed)
     })
 }
 
 #[test]
 fn every_reader_gets_its_events_once_in_order_whatever_the_timing() {
     let seeds = std::env::var("TIDINGS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
-    let (mut gaps, mut received) = (0, 0);
+    let (mut gaps, mut received, mut passed) = (0, 0, 0);
     for seed in 1..=seeds {
         let outcome = std::panic::catch_unwind(|| simulate(seed, 600));
-        let (_, some_gaps, some) = outcome.unwrap_or_else(|_| panic!("seed {seed} failed"));
+        let (_, some_gaps, some, some_passed) = outcome.unwrap_or_else(|_| panic!("seed {seed} failed"));
         gaps += some_gaps;
         received += some;
+        passed += some_passed;
     }
-    assert!(gaps > seeds && received > 100 * seeds, "the simulation hardly did anything: {gaps} {received}");
+    let is_much = gaps > seeds && received > 100 * seeds && passed > 100 * seeds;
+    assert!(is_much, "the simulation hardly did anything: {gaps} {received} {passed}");
 }
 
 #[test]

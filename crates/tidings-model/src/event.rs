@@ -4,7 +4,7 @@ use crate::{Epoch, Offset, Record, RecordError, Timestamp, TopicName, Uuid};
 use bytes::Bytes;
 use std::io::Write as _;
 
-/// An event in the log. Cheap to clone: the bytes are shared.
+/// An event in the log, or one that only passes. Cheap to clone: the bytes are shared.
 #[derive(Clone)]
 pub struct Event {
     topic: TopicName,
@@ -13,37 +13,19 @@ pub struct Event {
     record: Record,
 }
 
-/// Who may see an event, decided once when it came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience<'a> {
-    Everyone,
-    Nobody,
-    Users(Users<'a>),
-}
-
-/// User ids, each with its length in one byte before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Users<'a>(&'a [u8]);
-
-impl<'a> Users<'a> {
-    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            let (&len, tail) = rest.split_first()?;
-            let (id, tail) = tail.split_at_checked(usize::from(len))?;
-            rest = tail;
-            Some(id)
-        })
-    }
-
-    pub fn contains(self, id: &str) -> bool {
-        self.iter().any(|own| own == id.as_bytes())
-    }
-}
-
 impl Event {
     pub fn new(topic: TopicName, epoch: Epoch, offset: Offset, bytes: Bytes) -> Result<Self, RecordError> {
         Ok(Self { topic, epoch, offset, record: Record::parse(bytes)? })
+    }
+
+    /// An event that is not in the log and has no place there.
+    pub fn passing(topic: TopicName, bytes: Bytes) -> Result<Self, RecordError> {
+        Self::new(topic, Epoch::NONE, Offset::ZERO, bytes)
+    }
+
+    /// Whether the event is in no log: it has neither offset nor cursor.
+    pub fn is_passing(&self) -> bool {
+        self.offset == Offset::ZERO
     }
 
     pub fn topic(&self) -> &TopicName {
@@ -82,14 +64,6 @@ impl Event {
         self.record.published_at()
     }
 
-    pub fn audience(&self) -> Audience<'_> {
-        match self.record.audience() {
-            None => Audience::Everyone,
-            Some([]) => Audience::Nobody,
-            Some(users) => Audience::Users(Users(users)),
-        }
-    }
-
     /// Bytes this event holds in memory, about.
     pub fn weight(&self) -> usize {
         self.record.as_bytes().len() + 128
@@ -115,7 +89,9 @@ impl Event {
                 string(out, key);
             }
         }
-        write!(out, ",\"offset\":{}", self.offset).expect("memory");
+        if !self.is_passing() {
+            write!(out, ",\"offset\":{}", self.offset).expect("memory");
+        }
         for (field, value) in [
             (&b",\"name\":"[..], record.name()),
             (b",\"source\":", record.source()),
@@ -180,6 +156,14 @@ fn string(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use crate::{NewEvent, RecordWriter, Topic};
+
+    #[test]
+    fn an_event_that_only_passes_has_no_offset() {
+        let new = NewEvent::new(Topic::parse("users").unwrap(), "1");
+        let bytes = RecordWriter::encode(&new, Uuid::from_u128(1));
+        let event = Event::passing(new.topic.name, bytes.into()).unwrap();
+        assert!(event.is_passing() && !event.to_json().contains("offset"));
+    }
 
     #[test]
     fn the_json_holds_what_was_sent_and_nothing_absent() {

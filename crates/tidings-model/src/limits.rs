@@ -30,6 +30,9 @@ pub struct Limits {
     /// Newest events kept in memory for live delivery: per topic, and in bytes.
     pub ring_events: usize,
     pub ring_bytes: usize,
+    /// Newest events that only pass (`durable = false`), kept for readers that lag: per address, and in bytes.
+    pub passing_events: usize,
+    pub passing_bytes: usize,
     /// How far ahead an event may be scheduled.
     pub schedule_ahead_ms: u64,
     /// Events read from the log at once for one reader.
@@ -68,6 +71,8 @@ impl Default for Limits {
             read_timeout_ms: 30_000,
             ring_events: 1024,
             ring_bytes: 4 << 20,
+            passing_events: 256,
+            passing_bytes: 256 << 10,
             schedule_ahead_ms: 10 * 366 * 86_400_000,
             read_batch_events: 512,
             read_batch_bytes: 256 << 10,

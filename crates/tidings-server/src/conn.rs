@@ -291,6 +291,14 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
             }
             return batch.entries.len() as u64;
         }
+        (Item::Passing(entries), style) => {
+            out.extend(entries.iter().filter_map(|entry| match style {
+                Style::Sse { framing, .. } => Some(wire::sse(entry, framing)),
+                Style::Ws => Some(wire::ws(entry)),
+                Style::EntitySync => None,
+            }));
+            return entries.len() as u64;
+        }
         (Item::Gap(gap), Style::Sse { framing, .. }) => {
             let cursor = subscription.cursor();
             out.push_back(framing.wrap(wire::sse_notice("$gap", Some(&cursor), &wire::gap_json(&gap))));

@@ -153,6 +153,7 @@ impl Collector for Engine {
         let counters = self.0.counters();
         for (name, help, value) in [
             ("events_published", "Events accepted through publish", counters.published_total()),
+            ("events_passed_on", "Events accepted that only pass", counters.passed_on_total()),
             ("events_fired", "Scheduled events whose time came", counters.fired_total()),
         ] {
             let counter = ConstCounter::new(value);

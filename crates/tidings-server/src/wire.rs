@@ -64,11 +64,13 @@ fn own_cursor(event: &Event) -> Cursor {
     })
 }
 
-/// The event as an SSE block whose id is the topic's own cursor; the bytes are shared.
+/// The event as an SSE block whose id is the topic's own cursor; the bytes are shared. One that only passes has none.
 pub fn sse(entry: &Entry, framing: Framing) -> Bytes {
     let block = |event: &Event| {
         let mut out = Vec::with_capacity(event.record().as_bytes().len() + 320);
-        writeln!(out, "id: {}", own_cursor(event)).expect("memory");
+        if !event.is_passing() {
+            writeln!(out, "id: {}", own_cursor(event)).expect("memory");
+        }
         sse_rest(&mut out, event);
         out
     };
@@ -161,19 +163,24 @@ fn frame_head(out: &mut Vec<u8>, len: usize) {
     }
 }
 
-/// The event as a WebSocket frame with its topic's cursor; the bytes are shared.
+/// The event as a WebSocket frame with its topic's cursor; the bytes are shared. One that only passes has none.
 pub fn ws(entry: &Entry) -> Bytes {
-    entry.encoded(WS, |event| ws_frame(event, &own_cursor(event))).clone()
+    let cursor = |event: &Event| (!event.is_passing()).then(|| own_cursor(event));
+    entry.encoded(WS, |event| ws_frame(event, cursor(event).as_ref())).clone()
 }
 
 /// The event as a WebSocket frame with this reader's own cursor.
 pub fn ws_own(entry: &Entry, cursor: &Cursor) -> Bytes {
-    ws_frame(&entry.event, cursor)
+    ws_frame(&entry.event, Some(cursor))
 }
 
-fn ws_frame(event: &Event, cursor: &Cursor) -> Bytes {
+fn ws_frame(event: &Event, cursor: Option<&Cursor>) -> Bytes {
     let mut json = Vec::with_capacity(event.record().as_bytes().len() + 384);
-    write!(json, "{{\"op\":\"event\",\"cursor\":\"{cursor}\",\"event\":").expect("memory");
+    json.extend_from_slice(b"{\"op\":\"event\",");
+    if let Some(cursor) = cursor {
+        write!(json, "\"cursor\":\"{cursor}\",").expect("memory");
+    }
+    json.extend_from_slice(b"\"event\":");
     event.write_json(&mut json);
     json.push(b'}');
     text_frame(&json)

@@ -37,7 +37,7 @@ pub async fn follow(
                     }
                 }
                 Ok(Item::Gap(_)) => tidings.entities().all_changed(&entity),
-                Ok(Item::Live(_) | Item::Rows(_) | Item::Trouble(_)) => {}
+                Ok(Item::Passing(_) | Item::Live(_) | Item::Rows(_) | Item::Trouble(_)) => {}
                 Err(error) => {
                     tracing::error!(%error, %entity, "an entity no longer follows its topic");
                     return;

@@ -169,6 +169,7 @@ impl<'a> Look<'a> {
             Column::Name => Seen::of_text(event.name()),
             Column::Source => Seen::of_text(record.source()),
             Column::User => Seen::of_text(record.user()),
+            Column::Offset if event.is_passing() => Seen::of_text(None),
             Column::Offset => Seen::Number(Decimal::read(event.offset().to_string())),
             Column::OccurredAt => Seen::of_time(record.occurred_at()),
             Column::AvailableAt => Seen::of_time(record.available_at()),

@@ -46,6 +46,8 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("limits.write_timeout_ms", Kind::Number),
     ("limits.read_timeout_ms", Kind::Number),
     ("limits.ring_events", Kind::Number),
+    ("limits.passing_events", Kind::Number),
+    ("limits.passing_bytes", Kind::Number),
     ("limits.ring_bytes", Kind::Number),
     ("limits.schedule_ahead_ms", Kind::Number),
     ("limits.read_batch_events", Kind::Number),

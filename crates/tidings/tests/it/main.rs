@@ -10,6 +10,7 @@ mod gate;
 mod harness;
 mod http;
 mod library;
+mod mariadb;
 mod quickstart;
 mod schedule;
 mod shutdown;

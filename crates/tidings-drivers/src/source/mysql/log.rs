@@ -68,7 +68,7 @@ impl Driver {
         desk.report.streaming();
         let (tx, rx) = mpsc::channel(delivery::QUEUE);
         let tables = Tables::new(captured.clone(), collations, self.place.clone(), server.is_mariadb);
-        let mut reader = Reader::new(self.place.clone(), from, captured, tables, mark, tx);
+        let mut reader = Reader::new(&desk.name, self.place.clone(), from, captured, tables, mark, tx);
         let committing = delivery::commit_all(desk, &name, rx);
         let reading = async move { reader.run(&mut stream).await };
         tokio::pin!(committing);
@@ -94,7 +94,8 @@ impl Driver {
         desk.report.snapshot();
         let position = snapshot::begin_at(connection, server).await?;
         let name = mark_name(&desk.name);
-        let origin = Origin { position: Some(position.to_string()), is_snapshot: true, ..Origin::default() };
+        let (source, position_text) = (desk.name.as_str().into(), Some(position.to_string()));
+        let origin = Origin { source, position: position_text, is_snapshot: true, ..Origin::default() };
         let emptied = |one: &Arc<Captured>| change::truncate(one, &origin);
         let emptied = if is_again { captured.iter().map(emptied).collect() } else { Vec::new() };
         let mut lots = Lots { desk, name: &name, mark: Mark::at(position, true) };

@@ -103,6 +103,7 @@ pub async fn rows(
     let names: Vec<String> = described.columns.iter().map(|field| quoted(&field.name)).collect();
     let labels: Vec<Vec<u8>> = described.columns.iter().map(|field| label(&field.name)).collect();
     let key = key(&described);
+    let name = |n: usize| described.columns[n].name.as_str();
     let table = format!("{}.{}", quoted(&captured.schema), quoted(&captured.table));
     let query = format!("select {} from {table}", names.join(", "));
     // A prepared statement sends numbers and times as they are stored, not as text.
@@ -122,7 +123,7 @@ pub async fn rows(
         if let Some(n) = strange {
             return Err(Fault::setting(format!("column {} of {table} holds what is no text", names[n])));
         }
-        let event = change::present(captured, &key, row, origin);
+        let event = change::present(captured, &key, &name, row, origin);
         bytes += change::weight(&event);
         events.push(event);
         if bytes >= LOT_BYTES {

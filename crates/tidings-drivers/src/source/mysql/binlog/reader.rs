@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 /// Where it reads, and what it has in hand.
 pub struct Reader {
+    source: Box<str>,
     place: Place,
     from: From,
     captured: Vec<Arc<Captured>>,
@@ -37,6 +38,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(
+        source: &str,
         place: Place,
         from: From,
         captured: Vec<Arc<Captured>>,
@@ -49,6 +51,7 @@ impl Reader {
             _ => String::new(),
         };
         Self {
+            source: source.into(),
             place,
             from,
             captured,
@@ -122,7 +125,7 @@ impl Reader {
     fn begin(&mut self, begin: Begin, at: u64) {
         // A transaction that is still open was cut off by a crash of the server: it never was.
         let begins = (self.file.clone(), at);
-        self.open = Some(Transaction::new(begin, begins, self.mark.piece.as_ref(), &self.captured));
+        self.open = Some(Transaction::new(&self.source, begin, begins, self.mark.piece.as_ref(), &self.captured));
     }
 
     /// Servers without numbers for transactions begin them with a statement, or with nothing.

@@ -41,7 +41,7 @@ struct Count {
 
 impl Transaction {
     /// `piece` is what was delivered of the transaction that the source last had in hand.
-    pub fn new(begin: Begin, begins: (String, u64), piece: Option<&Piece>, captured: &[Arc<Captured>]) -> Self {
+    pub fn new(source: &str, begin: Begin, begins: (String, u64), piece: Option<&Piece>, captured: &[Arc<Captured>]) -> Self {
         let name = begin.gtid.as_ref().map_or_else(|| format!("{}:{}", begins.0, begins.1), Gtid::to_string);
         let mut counts = Vec::new();
         if let Some(piece) = piece.filter(|piece| piece.transaction == name) {
@@ -52,6 +52,7 @@ impl Transaction {
             }
         }
         let origin = Origin {
+            source: source.into(),
             transaction: Some(name),
             committed_at: Timestamp::from_millis((begin.committed_us / 1000) as i64),
             ..Origin::default()

@@ -157,6 +157,29 @@ impl Row {
         self
     }
 
+    /// The row's JSON without some of its columns.
+    pub fn without(
+        &self,
+        columns: usize,
+        is_left_out: &dyn Fn(usize) -> bool,
+        label: &dyn Fn(usize) -> Vec<u8>,
+    ) -> Vec<u8> {
+        let mut row = Self::with_room(0, 256);
+        for n in (0..columns).filter(|n| !is_left_out(*n)) {
+            if let Some(value) = self.cell(n) {
+                row.label(&label(n));
+                row.json.extend_from_slice(value);
+            }
+        }
+        row.json.push(b'}');
+        row.json
+    }
+
+    /// How many columns it has.
+    pub fn count(&self) -> usize {
+        self.cells.len()
+    }
+
     /// The JSON of one column's value, if it was sent.
     pub fn cell(&self, column: usize) -> Option<&[u8]> {
         let range = self.cells.get(column)?.clone()?;

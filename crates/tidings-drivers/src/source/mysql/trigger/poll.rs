@@ -130,8 +130,14 @@ impl Run<'_> {
     async fn deliver(&mut self, connection: &mut Conn, entries: Vec<Entry>) -> Result<(), Fault> {
         let mut events = Vec::with_capacity(entries.len());
         for entry in &entries {
+            let origin = Origin {
+                source: self.desk.name.as_str().into(),
+                committed_at: entry.created_at.as_deref().and_then(row::moment),
+                position: Some(format!("{}:{}", self.outbox.table, entry.id)),
+                ..Origin::default()
+            };
             let done = match self.table_of(&entry.table).await {
-                Some((captured, key)) => row::push(&mut events, &captured, &key, entry, &self.outbox.table),
+                Some((captured, key)) => row::push(&mut events, &captured, &key, entry, &origin),
                 None => Err("its table_name cannot be a topic here".to_owned()),
             };
             if let Err(why) = done {
@@ -211,7 +217,7 @@ impl Run<'_> {
     async fn snapshot(&mut self, is_again: bool) -> Result<(), Fault> {
         self.desk.report.snapshot();
         let begun = Taken { snapshot: true, ..Taken::default() };
-        let origin = Origin { is_snapshot: true, ..Origin::default() };
+        let origin = Origin { source: self.desk.name.as_str().into(), is_snapshot: true, ..Origin::default() };
         let all: Vec<_> = self.tables.values().map(|(captured, _)| Arc::clone(captured)).collect();
         let emptied = all.iter().filter(|_| is_again).map(|one| change::truncate(one, &origin)).collect();
         self.keep(emptied, begun).await?;

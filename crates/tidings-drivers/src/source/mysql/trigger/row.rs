@@ -4,7 +4,7 @@
 //! with a reason.
 
 use super::super::captured::Captured;
-use super::super::change::{self, FullKey, Origin, plain};
+use super::super::change::{self, Change, FullKey, Origin, plain};
 use super::super::row::column::label;
 use super::super::row::image::Row;
 use super::outbox::Entry;
@@ -42,13 +42,21 @@ impl<'a> Cells<'a> {
         Some(cells)
     }
 
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(one, _)| one == name).map(|(_, value)| *value)
+    fn has_names_of(&self, other: &Self) -> bool {
+        self.0.iter().map(|(name, _)| name).eq(other.0.iter().map(|(name, _)| name))
+    }
+
+    fn row(&self) -> Row {
+        let labels: Vec<Vec<u8>> = self.0.iter().map(|(name, _)| label(name)).collect();
+        Row::build(&labels, |n, out| out.extend_from_slice(self.0[n].1.get().as_bytes()))
     }
 
     /// The key that these columns make, if they are all there.
     fn key(&self, columns: &[String]) -> FullKey {
-        let value = |name: &String| Some(plain(self.get(name)?.get().as_bytes()));
+        let value = |name: &String| {
+            let (_, value) = self.0.iter().find(|(one, _)| one == name)?;
+            Some(plain(value.get().as_bytes()))
+        };
         let values = columns.iter().map(value).collect::<Option<Vec<_>>>()?;
         (!values.is_empty()).then(|| Key::of_columns(values.iter().map(String::as_str)))
     }
@@ -65,48 +73,23 @@ pub fn push(
     captured: &Captured,
     key: &[String],
     entry: &Entry,
-    outbox: &str,
+    origin: &Origin,
 ) -> Result<(), String> {
-    let origin = Origin {
-        committed_at: entry.created_at.as_deref().and_then(moment),
-        position: Some(format!("{outbox}:{}", entry.id)),
-        ..Origin::default()
-    };
-    let name = entry.kind.to_lowercase();
-    if name == "truncate" {
-        out.push(change::truncate(captured, &origin));
+    let verb = entry.kind.to_lowercase();
+    if verb == "truncate" {
+        out.push(change::truncate(captured, origin));
         return Ok(());
     }
     // A row that was too large for the trigger is known by its key only.
     let text = entry.data.as_deref().or(entry.key.as_deref()).ok_or("it has no data")?;
-    let is_cut = entry.data.is_none();
-    let Some(data) = Cells::read(text) else {
-        return foreign(out, captured, &name, text, &origin);
-    };
-    let before = entry.before.as_deref().and_then(|text| Some((text, Cells::read(text)?)));
-    let mut new = data.key(key);
-    let row = |cells: &Cells<'_>, is_cut: bool| {
-        let labels: Vec<Vec<u8>> = cells.0.iter().map(|(name, _)| label(name)).collect();
-        let row = Row::build(&labels, |n, out| out.extend_from_slice(cells.0[n].1.get().as_bytes()));
-        if is_cut { row.cut() } else { row }
-    };
-    let one = |name: &str, key, cells: &Cells<'_>| {
-        change::event(captured, name, key, row(cells, is_cut), None, &origin)
-    };
-    let events = match before {
-        Some((text, before)) if name == "update" => {
-            let old = before.key(key);
-            if old == new {
-                let same = |name: &str, value: &RawValue| before.get(name).is_some_and(|b| b.get() == value.get());
-                let changed = data.0.iter().filter(|(name, value)| !same(name, value));
-                let changed: Vec<&str> = changed.map(|(name, _)| &**name).collect();
-                let before = Some((text.as_bytes(), &changed[..]));
-                vec![change::event(captured, "update", new, row(&data, false), before, &origin)]
-            } else {
-                vec![one("delete", old, &before), one("insert", new.take(), &data)]
-            }
+    let events = match Cells::read(text) {
+        Some(cells) => rows(captured, key, entry, &verb, &cells, origin),
+        None => {
+            serde_json::from_str::<&RawValue>(text).map_err(|_| "its data is no JSON")?;
+            let row = Row::whole(text.as_bytes().to_vec());
+            let change = Change { verb: &verb, key: None, row, before: None, reason: None };
+            vec![change::event(captured, 0, &|_| "", change, origin)]
         }
-        _ => vec![one(&name, new, &data)],
     };
     for event in &events {
         event.check().map_err(|why| why.to_string())?;
@@ -115,24 +98,36 @@ pub fn push(
     Ok(())
 }
 
-/// What somebody else has written, and is JSON of another form.
-fn foreign(
-    out: &mut Vec<NewEvent>,
+fn rows(
     captured: &Captured,
-    name: &str,
-    text: &str,
+    key: &[String],
+    entry: &Entry,
+    verb: &str,
+    cells: &Cells<'_>,
     origin: &Origin,
-) -> Result<(), String> {
-    serde_json::from_str::<&RawValue>(text).map_err(|_| "its data is no JSON")?;
-    let row = Row::whole(text.as_bytes().to_vec());
-    let event = change::event(captured, name, None, row, None, origin);
-    event.check().map_err(|why| why.to_string())?;
-    out.push(event);
-    Ok(())
+) -> Vec<NewEvent> {
+    let name = |n: usize| &*cells.0[n].0;
+    let one = |verb, key, row: Row, before: Option<&Row>, reason| {
+        let change = Change { verb, key, row, before, reason };
+        change::event(captured, cells.0.len(), &name, change, origin)
+    };
+    let new = cells.key(key);
+    let row = if entry.data.is_some() { cells.row() } else { cells.row().cut() };
+    // Both rows of an update have the same columns: one trigger has written them.
+    let before = entry.before.as_deref().and_then(Cells::read).filter(|_| verb == "update");
+    let Some(before) = before.filter(|before| before.has_names_of(cells)) else {
+        return vec![one(verb, new, row, None, None)];
+    };
+    let (old, was) = (before.key(key), before.row());
+    if old == new {
+        return vec![one("update", new, row, Some(&was), None)];
+    }
+    let reason = Some(change::KEY_CHANGED);
+    vec![one("delete", old, was.clone(), None, reason), one("insert", new, row, Some(&was), reason)]
 }
 
 /// What the server calls `2026-11-21 12:34:56.789012`, in UTC.
-fn moment(text: &str) -> Option<Timestamp> {
+pub fn moment(text: &str) -> Option<Timestamp> {
     Timestamp::parse(&format!("{}Z", text.replacen(' ', "T", 1))).ok()
 }
 
@@ -151,10 +146,11 @@ mod tests {
             key: None,
             data: data.map(str::to_owned),
             before: before.map(str::to_owned),
-            created_at: Some("2026-11-21 12:34:56.789012".into()),
+            created_at: None,
         };
+        let origin = Origin { committed_at: moment("2026-11-21 12:34:56.789012"), ..Origin::default() };
         let mut out = Vec::new();
-        push(&mut out, &captured, &["id".into()], &entry, "pub_events").map(|()| out)
+        push(&mut out, &captured, &["id".into()], &entry, &origin).map(|()| out)
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tidings_engine::auth::{KeyError, Keys, Secret, UserSettings};
+use tidings_engine::delivery::WebhookSettings;
 use tidings_log::embedded::Options;
 use tidings_log::memory::IdWindow;
 use tidings_model::Limits;
@@ -46,6 +47,7 @@ pub struct Config {
     pub broker: Broker,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
+    pub webhooks: WebhookSettings,
 }
 
 /// Settings under `[auth]`: keys that verify tokens beside the data directory's own.
@@ -179,6 +181,7 @@ impl Default for Config {
             broker: Broker::default(),
             users: UserSettings::default(),
             time: Default::default(),
+            webhooks: WebhookSettings::default(),
         }
     }
 }

@@ -34,9 +34,13 @@ codes! {
     Forbidden "forbidden" 403 false;
     TopicInvalid "topic_invalid" 400 false;
     TopicUnknown "topic_unknown" 404 false;
+    TopicCaptured "topic_captured" 403 false;
+    TopicExists "topic_exists" 409 false;
     TopicsTooMany "topics_too_many" 400 false;
     TopicsFull "topics_full" 507 false;
     EventInvalid "event_invalid" 400 false;
+    SchemaInvalid "schema_invalid" 400 false;
+    SchemaViolated "schema_violated" 400 false;
     EventTooLarge "event_too_large" 413 false;
     BatchTooLarge "batch_too_large" 413 false;
     BodyTooLarge "body_too_large" 413 false;
@@ -63,6 +67,11 @@ codes! {
     PasswordInvalid "password_invalid" 400 false;
     HashUnsupported "hash_unsupported" 400 false;
     UsersFull "users_full" 507 false;
+    KeyUnknown "key_unknown" 404 false;
+    KeyNameTaken "key_name_taken" 409 false;
+    KeyRevoked "key_revoked" 409 false;
+    KeyKind "key_kind" 409 false;
+    KeysFull "keys_full" 507 false;
     RateLimited "rate_limited" 429 true;
     NotFound "not_found" 404 false;
     MethodNotAllowed "method_not_allowed" 405 false;

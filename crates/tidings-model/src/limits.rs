@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Topics that may exist.
     pub topics: usize,
+    /// API keys that may exist.
+    pub api_keys: usize,
     /// Largest `data`, `context` and attributes of one event together.
     pub event_bytes: usize,
     /// Largest body of one publish that is taken as a whole (one event or an array).
@@ -19,6 +21,8 @@ pub struct Limits {
     /// Events in one page, and the page size where none is asked for.
     pub page_events: usize,
     pub page_events_default: usize,
+    /// Events that one `PullEvents` of EventRelay's interface looks at to count what matches.
+    pub pull_scan_events: usize,
     /// Connections at once.
     pub connections: usize,
     /// Largest WebSocket message.
@@ -71,12 +75,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             topics: 100_000,
+            api_keys: 10_000,
             event_bytes: 1 << 20,
             body_bytes: 8 << 20,
             batch_events: 10_000,
             stream_topics: 64,
             page_events: 1000,
             page_events_default: 100,
+            pull_scan_events: 100_000,
             connections: 100_000,
             frame_bytes: 1 << 20,
             write_timeout_ms: 60_000,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidings_drivers::time::NtpClock;
 use tidings_drivers::webhook::Webhooks;
 use tidings_engine::Tidings;
-use tidings_engine::auth::{Gate, Users};
+use tidings_engine::auth::{ApiKeys, Gate, Users};
 use tidings_engine::bus::Bus;
 use tidings_engine::entities::{Outcome, PassThrough, Resolver, Rows, Secret, Settings};
 use tidings_log::{Clock, SystemClock};
@@ -52,6 +52,7 @@ pub enum StartError {
 pub struct Running {
     nested: Nested,
     address: SocketAddr,
+    grpc_address: Option<SocketAddr>,
     server: JoinHandle<()>,
     is_tls: bool,
 }
@@ -118,9 +119,9 @@ impl Builder {
                 return Err(error.into());
             }
         };
-        let (address, is_tls) = (server.address(), server.is_tls());
+        let (address, grpc_address, is_tls) = (server.address(), server.grpc_address(), server.is_tls());
         let server = tokio::spawn(server.run());
-        Ok(Running { nested, address, server, is_tls })
+        Ok(Running { nested, address, grpc_address, server, is_tls })
     }
 
     /// Opens the data directory without listening: the program serves [`Nested::router`] itself.
@@ -131,6 +132,8 @@ impl Builder {
         let Self { mut config, clock, own } = self;
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
+        config.http.grpc = std::mem::take(&mut config.grpc);
+        (config.http.eventrelay, config.http.rates) = (config.eventrelay.enabled, config.rates);
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
@@ -208,6 +211,11 @@ impl Nested {
         &self.users
     }
 
+    /// The API keys, for a program that hands them out itself.
+    pub fn api_keys(&self) -> &ApiKeys {
+        self.door.gate.api_keys()
+    }
+
     /// The data directory's secret, which signs this server's tokens.
     pub fn secret(&self) -> &DataSecret {
         &self.secret
@@ -239,6 +247,11 @@ impl Running {
     /// Where the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the port for gRPC alone is, if there is one.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc_address
     }
 
     pub fn is_tls(&self) -> bool {

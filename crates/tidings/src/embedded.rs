@@ -44,7 +44,13 @@ impl Embedded {
         let open = move || EmbeddedLog::open(&dir, options, log_clock, observer);
         let log = tokio::task::spawn_blocking(open).await.expect("opening does not panic")?;
         let tidings = Tidings::new(Arc::new(log), hub, clock, limits);
-        tidings.load_reach().await.map_err(|error| reading("the topics' settings", error))?;
+        let settings = async {
+            tidings.load_reach().await?;
+            tidings.load_rules().await?;
+            tidings.load_schemas().await?;
+            tidings.load_captured().await
+        };
+        settings.await.map_err(|error| reading("the topics' settings", error))?;
         tidings.load_destinations().await.map_err(|error| reading("destinations", error))?;
         let services = Services::new();
         tidings.start(&services, retention_every);

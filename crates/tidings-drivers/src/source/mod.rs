@@ -1,10 +1,11 @@
 //! Sources: databases whose changes become events.
 //!
 //! Owns: what every kind of database has in common: its settings, the task that connects, streams and connects again
-//! ([`supervisor`]), and the desk where a driver hands in what it found.
+//! ([`supervise`]), and the desk where a driver hands in what it found.
 //! Never: decides who may see a row; loses or repeats a change: a position is committed together with the events.
 
 mod fault;
+mod postgres;
 mod settings;
 mod supervisor;
 
@@ -20,6 +21,15 @@ use tidings_engine::{Services, Tidings};
 /// When the settings cannot mean anything, whatever the database says.
 pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Result<(), Error> {
     settings.check()?;
-    let _ = (tidings, services);
-    Err(Error::Absent(settings.kind))
+    let (kind, mode) = (settings.kind, settings.mode());
+    let desk = |name: &str| Desk::new(tidings, name, kind.as_str(), mode.as_str(kind));
+    match kind {
+        Kind::Postgres => {
+            let name = settings.name.clone();
+            let driver = postgres::Postgres::new(settings)?;
+            supervise(driver, desk(&name), services);
+            Ok(())
+        }
+        Kind::MySql => Err(Error::Absent(kind)),
+    }
 }

@@ -10,9 +10,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use tidings_log::{Append, Batch, ReadMax};
-use tidings_model::{
-    Attributes, Audience, Event, Key, NewEvent, Offset, Principal, RecordWriter, Topic, Uuid,
-};
+use tidings_model::{Attributes, Event, Key, NewEvent, Offset, Principal, RecordWriter, Topic, Uuid};
 
 /// The member of a copy's context that says where it has come through.
 const VIA: &str = "forwarded_from";
@@ -42,19 +40,14 @@ pub async fn step(tidings: &Tidings, own: &Destination, mut mark: Mark) -> Resul
     for event in &page.events {
         let Some(copy) = copy(event, target) else { continue };
         let id = Uuid::now_v7();
-        let users: Option<Vec<&str>> = match event.audience() {
-            Audience::Everyone => None,
-            Audience::Nobody => Some(Vec::new()),
-            Audience::Users(users) => {
-                Some(users.iter().filter_map(|id| std::str::from_utf8(id).ok()).collect())
-            }
-        };
+        let (copy, own) = tidings.decide(vec![copy])?.pop().expect("one for one");
         // I6: who may see the event may see the copy, and nobody else.
-        let record = RecordWriter::encode_for(&copy, id, users.as_deref());
+        let record = RecordWriter::encode_for(&copy, id, &event.sight().unwrap_or(own));
         tidings.reach().refer(&copy, id, false, &mut references);
         batch.appends.push(Append { topic: target.name.clone(), record });
     }
     if !batch.appends.is_empty() {
+        tidings.check_free(&target.name)?;
         tidings.check_room(&target.name)?;
     }
     let count = batch.appends.len();

@@ -8,7 +8,9 @@ mod cloudevents;
 mod deliveries;
 mod destinations;
 mod entities;
-mod health;
+pub(crate) mod health;
+mod home;
+mod keys;
 pub(crate) mod layers;
 mod lines;
 mod login;
@@ -29,7 +31,7 @@ mod users;
 
 pub(crate) use address::Query;
 
-use crate::dialect::{broker, entity_sync};
+use crate::dialect::{broker, entity_sync, eventrelay};
 use crate::{Door, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -52,11 +54,13 @@ enum Wrap {
     Watched,
     /// Watched, and compressed where the client asks for it.
     Compressed,
+    /// EventRelay's interface: watched, and there unless it is switched off.
+    Relay,
     /// Broker's interface: its own rule for origins, and its own form of errors.
     Broker,
 }
 
-use Wrap::{Broker, Compressed, Own, Watched};
+use Wrap::{Broker, Compressed, Own, Relay, Watched};
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
@@ -88,6 +92,12 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
     Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
     Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
+    Route::new("POST", "/v1/keys", || post(keys::create), Watched),
+    Route::new("GET", "/v1/keys", || get(keys::list), Compressed),
+    Route::new("GET", "/v1/keys/{id}", || get(keys::get), Watched),
+    Route::new("PATCH", "/v1/keys/{id}", || patch(keys::update), Watched),
+    Route::new("DELETE", "/v1/keys/{id}", || delete(keys::delete), Watched),
+    Route::new("POST", "/v1/keys/{id}/revoke", || post(keys::revoke), Watched),
     Route::new("POST", "/v1/destinations", || post(destinations::create), Watched),
     Route::new("GET", "/v1/destinations", || get(destinations::list), Compressed),
     Route::new("GET", "/v1/destinations/{id}", || get(destinations::get), Watched),
@@ -104,6 +114,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/v1/deliveries", || get(deliveries::list), Compressed),
     Route::new("GET", "/v1/deliveries/{id}", || get(deliveries::get), Watched),
     Route::new("POST", "/v1/deliveries/{id}/replay", || post(deliveries::replay), Watched),
+    Route::new("POST", "/api/events", || post(eventrelay::api_events::post), Relay),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),
@@ -112,6 +123,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/user_events", || get(broker::lists::own), Broker),
     Route::new("GET", "/events", || get(broker::events::get), Broker),
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
+    Route::new("GET", "/", || get(home::get), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),
@@ -145,7 +157,12 @@ pub(crate) fn is_route(path: &str) -> bool {
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
-    for route in ROUTES.iter().filter(|route| route.wrap != Broker || door.config.broker) {
+    let is_on = |route: &&Route| match route.wrap {
+        Broker => door.config.broker,
+        Relay => door.config.eventrelay,
+        Own | Watched | Compressed => true,
+    };
+    for route in ROUTES.iter().filter(is_on) {
         let mut handler = (route.handler)();
         if route.wrap == Compressed {
             handler = handler.layer(from_fn(layers::compress));

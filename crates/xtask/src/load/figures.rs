@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, webhooks};
+use super::{broker, length, rpc, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -65,6 +65,18 @@ pub const ALL: &[Figure] = &[
     },
     Figure { name: "entities-nats", what: "the same over NATS", take: entities::over_nats },
     Figure { name: "entities-idle", what: "10,000 idle clients of entity-sync", take: entities::idle },
+    Figure {
+        name: "grpc-publish",
+        what: "single publishes over gRPC against HTTP, 64 connections",
+        take: rpc::publish,
+    },
+    Figure { name: "grpc-stream", what: "PublishStream over one connection", take: rpc::stream },
+    Figure { name: "grpc-pull", what: "pages of 1,000 events over one connection", take: rpc::pull },
+    Figure {
+        name: "grpc-fan",
+        what: "1,000 Subscribe streams against 1,000 WebSockets, 50 events/s",
+        take: rpc::fan,
+    },
     Figure { name: "start", what: "first answer and memory on an empty log", take: start },
     Figure {
         name: "broker-connect",
@@ -97,7 +109,7 @@ pub const GROWTH_MAX: f64 = 1.25;
 pub const DELIVERY: &str = "us/delivery";
 pub const PUBLISH: &str = "us/publish";
 
-fn pair(stage: &Stage) -> Result<(Server, Process)> {
+pub fn pair(stage: &Stage) -> Result<(Server, Process)> {
     Ok((stage.server()?, stage.yardstick()?))
 }
 

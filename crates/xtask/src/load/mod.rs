@@ -9,6 +9,7 @@ mod figures;
 mod length;
 mod meter;
 mod row;
+mod rpc;
 mod stage;
 mod webhooks;
 

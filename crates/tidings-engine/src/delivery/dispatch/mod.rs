@@ -246,8 +246,15 @@ impl Dispatch {
     fn news(&mut self, id: Uuid) {
         let Some(out) = self.outs.get_mut(&id) else { return };
         let Some(bounds) = self.tidings.log().bounds(&out.destination.topic.name) else { return };
+        if let Work::Resting { epoch, floor } = out.work {
+            if epoch == bounds.epoch && floor >= bounds.tail.0 {
+                return;
+            }
+            let policy = out.destination.policy(self.tidings.delivery().rules());
+            out.wake(policy, self.tidings.limits().destination_open);
+        }
         match &mut out.work {
-            Work::Restoring => {}
+            Work::Restoring | Work::Resting { .. } => {}
             Work::Copying { has_news, .. } => *has_news = true,
             Work::Webhook(runner) => {
                 if runner.epoch() != bounds.epoch && runner.epoch() != Epoch::NONE {
@@ -354,6 +361,7 @@ impl Dispatch {
             out.due_at = Some(at);
             self.due.push(Reverse((at, id)));
         }
+        out.rest();
     }
 
     fn begin(&mut self, at: From, step: Step, own: Arc<Destination>, policy: Policy) {
@@ -406,9 +414,9 @@ impl Dispatch {
             let (outs, moved) = (&self.outs, &mut moved);
             self.ledger.batch(|id| {
                 shelf.by_id(id)?;
-                let Work::Webhook(runner) = &outs.get(&id)?.work else { return None };
+                let mark = outs.get(&id)?.mark()?;
                 moved.push(id);
-                Some(runner.mark().stored(id))
+                Some(mark.stored(id))
             })
         };
         if !self.ledger.has_moved() {

@@ -28,6 +28,14 @@ pub(crate) struct Leg {
     /// The number of the newest passing event that was there before this leg, and of the last it has seen.
     joined: u64,
     passed: u64,
+    /// Set where the leg is apart from the subscription's others.
+    pub apart: Option<Apart>,
+}
+
+/// A leg's own name, and its own reader.
+pub(crate) struct Apart {
+    pub name: Arc<str>,
+    pub who: Arc<Principal>,
 }
 
 /// The way through State: offsets found at the start, read in order.
@@ -79,6 +87,7 @@ impl Leg {
             retired: None,
             joined: passed,
             passed,
+            apart: None,
         };
         leg.stand(log, bounds, from).await?;
         leg.start = leg.state.as_ref().map_or(leg.cursor, |walk| walk.tail);
@@ -301,6 +310,7 @@ impl Leg {
 
     /// Whether this leg delivers `event`, its own cursor and other legs aside (I6).
     pub fn wants(&self, event: &Event, who: &Principal) -> bool {
+        let who = self.apart.as_ref().map_or(who, |apart| &apart.who);
         who.may_see(event) && self.filter.matches(event)
     }
 
@@ -308,6 +318,8 @@ impl Leg {
     pub fn covers(&self, other: &Self, event: &Event) -> bool {
         // A leg in another life of the topic will begin this one at its oldest event.
         (self.epoch != Some(event.epoch()) || self.start < event.offset())
+            && self.apart.is_none()
+            && other.apart.is_none()
             && self.topic.name == other.topic.name
             && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
             && self.filter.matches(event)
@@ -317,6 +329,8 @@ impl Leg {
     pub fn covers_passing(&self, other: &Self, number: u64, event: &Event) -> bool {
         self.retired.is_none()
             && self.joined < number
+            && self.apart.is_none()
+            && other.apart.is_none()
             && self.topic.name == other.topic.name
             && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
             && self.filter.matches(event)

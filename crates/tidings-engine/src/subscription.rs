@@ -5,11 +5,13 @@
 //! Grant, audience and filter are applied here (I6). Never: knows a transport, or holds events for a
 //! reader that does not come for them.
 
+mod apart;
+
 use crate::entities::{Access, Entities, Snapshot, Trouble, Watches};
 use crate::error::Error;
 use crate::feed::{Entry, Feed};
 use crate::hub::Hub;
-use crate::leg::{self, Leg, Offer};
+use crate::leg::{self, Apart, Leg, Offer};
 use crate::listeners::{Listener, Place};
 use std::sync::Arc;
 use tidings_log::{Log, ReadMax};
@@ -87,6 +89,8 @@ pub struct Subscription {
     turn: usize,
     /// The leg that has to read the log.
     behind: usize,
+    /// The leg that the last item came from.
+    last: usize,
     max: ReadMax,
     reads: Arc<Semaphore>,
     bell: Arc<Bell>,
@@ -122,6 +126,7 @@ impl Subscription {
             legs: Vec::new(),
             turn: 0,
             behind: 0,
+            last: 0,
             max,
             reads,
             bell,
@@ -137,10 +142,21 @@ impl Subscription {
             return Err(Error::MayNotSubscribe(topic));
         }
         self.remove(&topic);
+        self.open(topic, from, filter, None).await
+    }
+
+    async fn open(
+        &mut self,
+        topic: Topic,
+        from: &From,
+        filter: Filter,
+        apart: Option<Apart>,
+    ) -> Result<(), Error> {
         // Joined before the log is asked: from here on nothing can be missed.
         let joined = Joined { hub: &self.hub, feed: Some(self.hub.join(&topic)) };
-        let leg = Leg::open(&*self.log, joined.feed(), topic, from, filter).await?;
+        let mut leg = Leg::open(&*self.log, joined.feed(), topic, from, filter).await?;
         joined.keep();
+        leg.apart = apart;
         if self.is_listening {
             leg.feed.listen(&self.listener());
         }
@@ -151,12 +167,12 @@ impl Subscription {
 
     /// Stops reading an address; `false` if it was not being read.
     pub fn remove(&mut self, topic: &Topic) -> bool {
-        let Some(i) = self.legs.iter().position(|l| &l.topic == topic && l.retired.is_none()) else {
-            return false;
-        };
+        let is_it = |l: &Leg| &l.topic == topic && l.retired.is_none() && l.apart.is_none();
+        let Some(i) = self.legs.iter().position(is_it) else { return false };
         // A leg behind this one may have left events to it: it goes on until those are out.
         let name = &topic.name;
-        let owed = self.legs[i + 1..].iter().filter(|l| &l.topic.name == name).map(|l| l.cursor).max();
+        let is_behind = |l: &&Leg| &l.topic.name == name && l.apart.is_none();
+        let owed = self.legs[i + 1..].iter().filter(is_behind).map(|l| l.cursor).max();
         match owed {
             Some(until) if until > self.legs[i].cursor => self.legs[i].retired = Some(until),
             _ => self.drop_leg(i),
@@ -173,9 +189,9 @@ impl Subscription {
         self.turn = 0;
     }
 
-    /// Addresses being read.
+    /// Addresses being read, without those apart.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.legs.iter().filter(|l| l.retired.is_none()).map(|l| &l.topic)
+        self.legs.iter().filter(|l| l.retired.is_none() && l.apart.is_none()).map(|l| &l.topic)
     }
 
     /// Where news for this subscription is told of.
@@ -306,6 +322,7 @@ impl Subscription {
 
     /// Applies grant, audience, filter, and that an event reaches a reader once.
     fn take(&mut self, i: usize, offer: Offer) -> Option<Item> {
+        self.last = i;
         match offer {
             Offer::Gap(gap) => Some(Item::Gap(gap)),
             Offer::Live => Some(Item::Live(self.legs[i].topic.clone())),

@@ -1,6 +1,7 @@
 //! What can be set for the doors.
 
 use crate::dialect::entity_sync::EntitySync;
+use crate::phoenix::Phoenix;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ pub struct Config {
     /// entity-sync's door; set under `[entities]`.
     #[serde(skip)]
     pub entity_sync: EntitySync,
+    /// Phoenix channels; set under `[phoenix]`.
+    #[serde(skip)]
+    pub phoenix: Phoenix,
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
@@ -63,6 +67,7 @@ impl Default for Config {
             drain_ms: 10_000,
             retry_spread_ms: 3_000,
             entity_sync: EntitySync::default(),
+            phoenix: Phoenix::default(),
             broker: true,
         }
     }

@@ -15,10 +15,12 @@ mod handover;
 mod http;
 mod listen;
 mod metrics;
+mod phoenix;
 mod refusal;
 mod sse;
 mod stream;
 mod tls;
+mod turn;
 mod upgrade;
 mod wire;
 mod ws;
@@ -28,6 +30,7 @@ pub use dialect::entity_sync::{Auth as EntityAuth, EntitySync};
 pub use door::Door;
 pub use listen::{BindError, Server};
 pub use metrics::Metrics;
+pub use phoenix::Phoenix;
 
 /// What a program with a listener of its own nests.
 pub use axum::Router;

@@ -127,6 +127,7 @@ impl Builder {
         let Self { mut config, clock, own } = self;
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
+        config.http.phoenix = config.phoenix.clone();
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;

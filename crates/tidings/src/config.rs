@@ -40,6 +40,7 @@ pub struct Config {
     /// Databases, by name.
     pub sources: BTreeMap<String, Source>,
     pub broker: Broker,
+    pub phoenix: tidings_server::Phoenix,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
 }
@@ -172,6 +173,7 @@ impl Default for Config {
             bus: Bus::default(),
             sources: BTreeMap::new(),
             broker: Broker::default(),
+            phoenix: Default::default(),
             users: UserSettings::default(),
             time: Default::default(),
         }

@@ -26,7 +26,7 @@ mod users;
 pub(crate) use address::Query;
 
 use crate::dialect::{broker, entity_sync};
-use crate::{Door, ws};
+use crate::{Door, phoenix, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
@@ -91,6 +91,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/user_events", || get(broker::lists::own), Broker),
     Route::new("GET", "/events", || get(broker::events::get), Broker),
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
+    Route::new("GET", "/socket/websocket", || get(phoenix::upgrade), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),

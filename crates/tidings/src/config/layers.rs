@@ -82,6 +82,10 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("entities.pass_through_timeout_ms", Kind::Number),
     ("broker.enabled", Kind::Truth),
     ("broker.topics", Kind::List),
+    ("phoenix.enabled", Kind::Truth),
+    ("phoenix.silence_ms", Kind::Number),
+    ("limits.socket_channels", Kind::Number),
+    ("limits.join_bytes", Kind::Number),
     ("limits.broker_list_events", Kind::Number),
     ("limits.broker_list_bytes", Kind::Number),
     ("limits.broker_frame_bytes", Kind::Number),
@@ -434,6 +438,7 @@ mod tests {
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
+        full.insert("phoenix".into(), Value::try_from(tidings_server::Phoenix::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
         full.insert("entities".into(), Value::try_from(tidings_server::EntitySync::default()).unwrap());

@@ -1,6 +1,7 @@
 //! What the engine refuses, and why.
 
 use crate::auth::UserError;
+use crate::inbound::InboundError;
 use crate::{bus, entities};
 use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
@@ -34,6 +35,8 @@ pub enum Error {
     ScheduledUnknown(Uuid),
     #[error(transparent)]
     User(#[from] UserError),
+    #[error(transparent)]
+    Inbound(#[from] InboundError),
     #[error("a token could not be signed: {0}")]
     Sign(String),
     #[error("{field}: {why}")]
@@ -78,6 +81,7 @@ impl Error {
             Self::ScheduleTooFar { .. } => Code::ScheduleTooFar,
             Self::ScheduledUnknown(_) => Code::ScheduledUnknown,
             Self::User(e) => e.code(),
+            Self::Inbound(e) => e.code(),
             Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,
             Self::Log(e) => e.code(),

@@ -63,6 +63,8 @@ codes! {
     PasswordInvalid "password_invalid" 400 false;
     HashUnsupported "hash_unsupported" 400 false;
     UsersFull "users_full" 507 false;
+    InboundUnknown "inbound_unknown" 404 false;
+    InboundFull "inbound_full" 507 false;
     RateLimited "rate_limited" 429 true;
     NotFound "not_found" 404 false;
     MethodNotAllowed "method_not_allowed" 405 false;

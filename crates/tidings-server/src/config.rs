@@ -5,6 +5,7 @@ use crate::phoenix::Phoenix;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use tidings_engine::inbound::InboundSettings;
 
 /// Settings under `[http]`. Times are milliseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Config {
     /// entity-sync's door; set under `[entities]`.
     #[serde(skip)]
     pub entity_sync: EntitySync,
+    /// Inbound webhooks; set under `[inbound]`.
+    #[serde(skip)]
+    pub inbound: InboundSettings,
     /// Phoenix channels; set under `[phoenix]`.
     #[serde(skip)]
     pub phoenix: Phoenix,
@@ -67,6 +71,7 @@ impl Default for Config {
             drain_ms: 10_000,
             retry_spread_ms: 3_000,
             entity_sync: EntitySync::default(),
+            inbound: InboundSettings::default(),
             phoenix: Phoenix::default(),
             broker: true,
         }

@@ -128,6 +128,7 @@ impl Builder {
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
         config.http.phoenix = config.phoenix.clone();
+        config.http.inbound = config.inbound.clone();
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;

@@ -41,6 +41,7 @@ pub struct Config {
     pub sources: BTreeMap<String, Source>,
     pub broker: Broker,
     pub phoenix: tidings_server::Phoenix,
+    pub inbound: tidings_engine::inbound::InboundSettings,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
 }
@@ -174,6 +175,7 @@ impl Default for Config {
             sources: BTreeMap::new(),
             broker: Broker::default(),
             phoenix: Default::default(),
+            inbound: Default::default(),
             users: UserSettings::default(),
             time: Default::default(),
         }

@@ -1,6 +1,6 @@
 //! Who is asking: verification of tokens, and users with their passwords. API keys are not here yet.
 
-mod attempts;
+pub(crate) mod attempts;
 mod gate;
 mod keys;
 mod leases;

@@ -44,6 +44,13 @@ pub fn user_id(uri: &Uri) -> Result<Uuid, Refusal> {
     segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
 }
 
+/// The id of an inbound webhook.
+pub fn inbound_id(uri: &Uri) -> Result<Uuid, Refusal> {
+    let unknown =
+        || Refusal::new(Code::InboundUnknown, "the path does not name an inbound webhook by its UUID");
+    segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
 fn not_text() -> Refusal {
     Refusal::new(Code::TopicInvalid, "the path is not percent-encoded UTF-8")
 }

@@ -7,6 +7,8 @@ pub(crate) mod body;
 mod cloudevents;
 mod entities;
 mod health;
+mod inbound;
+mod ingest;
 pub(crate) mod layers;
 mod lines;
 mod login;
@@ -83,6 +85,13 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
     Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
     Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
+    Route::new("POST", "/v1/inbound", || post(inbound::create), Watched),
+    Route::new("GET", "/v1/inbound", || get(inbound::list), Compressed),
+    Route::new("GET", "/v1/inbound/{id}", || get(inbound::get), Watched),
+    Route::new("PATCH", "/v1/inbound/{id}", || patch(inbound::update), Watched),
+    Route::new("DELETE", "/v1/inbound/{id}", || delete(inbound::delete), Watched),
+    Route::new("POST", "/v1/inbound/{id}/rotate", || post(inbound::rotate), Watched),
+    Route::new("POST", "/webhooks/ingest/{id}", || post(ingest::post), Watched),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),

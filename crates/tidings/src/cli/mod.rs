@@ -8,6 +8,7 @@ mod export;
 mod fields;
 mod grants;
 mod import;
+mod inbound;
 mod lines;
 mod publish;
 mod retry;
@@ -53,6 +54,8 @@ enum Command {
     Topics(topics::Args),
     /// Add, list, change and remove users.
     Users(users::Args),
+    /// Add, list and remove inbound webhooks.
+    Inbound(inbound::Args),
     /// Verify a data directory that no server uses, and rebuild its index.
     Check(check::Args),
     /// Write topics to stdout as NDJSON.
@@ -123,6 +126,7 @@ impl Cli {
             Some(Command::Tail(args)) => &args.client.place,
             Some(Command::Topics(args)) => &args.client.place,
             Some(Command::Users(args)) => args.place(),
+            Some(Command::Inbound(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
             Some(Command::Export(args)) => &args.client.place,
             Some(Command::Import(args)) => &args.client.place,
@@ -153,6 +157,7 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Tail(args) => wait(tail::run(args, &context)),
         Command::Topics(args) => wait(topics::run(args, &context)),
         Command::Users(args) => wait(users::run(args, &context)),
+        Command::Inbound(args) => wait(inbound::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),
         Command::Import(args) => wait(import::run(args, &context)),
     }

@@ -82,6 +82,9 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("entities.pass_through_timeout_ms", Kind::Number),
     ("broker.enabled", Kind::Truth),
     ("broker.topics", Kind::List),
+    ("inbound.max", Kind::Number),
+    ("inbound.burst", Kind::Number),
+    ("inbound.per_minute", Kind::Number),
     ("phoenix.enabled", Kind::Truth),
     ("phoenix.silence_ms", Kind::Number),
     ("limits.socket_channels", Kind::Number),
@@ -369,6 +372,7 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
     use tidings_engine::auth::UserSettings;
+    use tidings_engine::inbound::InboundSettings;
     use tidings_model::Limits;
 
     fn file(text: &str) -> Result<Layers, ConfigError> {
@@ -438,6 +442,7 @@ mod tests {
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
+        full.insert("inbound".into(), Value::try_from(InboundSettings::default()).unwrap());
         full.insert("phoenix".into(), Value::try_from(tidings_server::Phoenix::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());

@@ -10,6 +10,7 @@ mod filter;
 mod gate;
 mod harness;
 mod http;
+mod inbound;
 mod library;
 mod quickstart;
 mod schedule;

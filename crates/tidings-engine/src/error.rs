@@ -1,8 +1,9 @@
 //! What the engine refuses, and why.
 
-use crate::auth::UserError;
+use crate::auth::{ApiKeyError, UserError};
+use crate::delivery::DestinationError;
 use crate::inbound::InboundError;
-use crate::{bus, entities};
+use crate::{SchemaError, bus, entities};
 use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,12 +20,22 @@ pub enum Error {
     SystemTopic(TopicName),
     #[error("nothing has been published to topic {0}")]
     TopicUnknown(TopicName),
+    #[error("topic {topic} holds the rows that source {source_name} captures; only it publishes there")]
+    TopicCaptured { topic: TopicName, source_name: String },
+    #[error("topic {topic} belongs to source {source_name} already")]
+    CapturedByAnother { topic: TopicName, source_name: String },
+    #[error("topic {topic} does not belong to source {source_name}")]
+    NotCaptured { topic: TopicName, source_name: String },
     #[error("there are {0} topics already; no new one can be created")]
     TopicsFull(usize),
     #[error("a stream names at most {max} topics, this one {found}")]
     TopicsTooMany { found: usize, max: usize },
     #[error("event {index}: {source}")]
     Event { index: usize, source: EventError },
+    #[error("event {index}: {source}")]
+    Schema { index: usize, source: SchemaError },
+    #[error("schemas.{name}: {source}")]
+    TopicSchema { name: String, source: SchemaError },
     #[error("event {index} has {bytes} bytes of data, context and attributes, at most {max} are allowed")]
     EventTooLarge { index: usize, bytes: usize, max: usize },
     #[error("{found} events in one call, at most {max} are allowed")]
@@ -37,6 +48,8 @@ pub enum Error {
     User(#[from] UserError),
     #[error(transparent)]
     Inbound(#[from] InboundError),
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyError),
     #[error("a token could not be signed: {0}")]
     Sign(String),
     #[error("{field}: {why}")]
@@ -44,7 +57,7 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] tidings_log::Error),
     #[error(transparent)]
-    EntityInvalid(#[from] TopicError),
+    NameInvalid(#[from] TopicError),
     #[error("no entity is called {0}")]
     EntityUnknown(TopicName),
     #[error("at most {0} entities may be subscribed to at once")]
@@ -59,6 +72,8 @@ pub enum Error {
     NotBrokers(TopicName),
     #[error("`timestamp` {0} lies outside the years 0000 to 9999")]
     TimestampRange(i64),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     #[error("shutting down")]
     Draining,
 }
@@ -73,23 +88,28 @@ impl Error {
             Self::SystemTopic(_) | Self::NotBrokers(_) => Code::Forbidden,
             Self::TimestampRange(_) => Code::EventInvalid,
             Self::TopicUnknown(_) => Code::TopicUnknown,
+            Self::TopicCaptured { .. } | Self::CapturedByAnother { .. } => Code::TopicCaptured,
+            Self::NotCaptured { .. } => Code::Internal,
             Self::TopicsFull(_) => Code::TopicsFull,
             Self::TopicsTooMany { .. } => Code::TopicsTooMany,
             Self::Event { source, .. } => source.code(),
+            Self::Schema { source, .. } | Self::TopicSchema { source, .. } => source.code(),
             Self::EventTooLarge { .. } => Code::EventTooLarge,
             Self::BatchTooLarge { .. } => Code::BatchTooLarge,
             Self::ScheduleTooFar { .. } => Code::ScheduleTooFar,
             Self::ScheduledUnknown(_) => Code::ScheduledUnknown,
             Self::User(e) => e.code(),
             Self::Inbound(e) => e.code(),
+            Self::ApiKey(e) => e.code(),
             Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,
             Self::Log(e) => e.code(),
-            Self::EntityInvalid(_) => Code::TopicInvalid,
+            Self::NameInvalid(_) => Code::TopicInvalid,
             Self::EntityUnknown(_) => Code::EntityUnknown,
             Self::EntitiesTooMany(_) => Code::SubscriptionsTooMany,
             Self::Rows(e) => e.code(),
             Self::Bus(e) => e.code(),
+            Self::Destination(e) => e.code(),
             Self::Draining => Code::Draining,
         }
     }

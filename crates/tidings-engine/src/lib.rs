@@ -1,11 +1,14 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens; entities and the bus that says that one changed. Never: opens a socket, knows a transport's frames.
+//! what sources capture and how they are doing; retention; the verification of tokens; entities and the bus that
+//! says that one changed; destinations. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
 pub mod bus;
+mod capture;
+pub mod delivery;
 pub mod entities;
 mod error;
 mod feed;
@@ -16,11 +19,15 @@ mod leg;
 mod listeners;
 mod passing;
 mod retention;
+mod rules;
 mod schedule;
+mod schema;
 mod services;
+mod sources;
 mod subscription;
 mod tidings;
 
+pub use capture::{Addressee, Capture};
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};
@@ -28,6 +35,8 @@ pub use ingest::{Fate, Published, Receipt};
 pub use listeners::{Listener, Place};
 pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};
+pub use schema::SchemaError;
 pub use services::Services;
+pub use sources::{SourceReport, SourceState, SourceStatus, Sources};
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
 pub use tidings::{Counters, Page, Tidings};

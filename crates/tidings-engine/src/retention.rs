@@ -1,10 +1,14 @@
 //! How long a topic's events are kept, and what else is set for a topic.
 
-use crate::{Error, Services, Tidings};
+use crate::rules::check_filter;
+use crate::schema::TopicSchemas;
+use crate::{Error, Services, Tidings, delivery};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
-use tidings_model::{Offset, Principal, Topic, TopicName};
+use tidings_model::{Offset, Principal, RowRule, Topic, TopicName};
 
 pub(crate) const KIND: &str = "topic";
 
@@ -31,11 +35,25 @@ pub struct TopicSettings {
     /// settings do not mention it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker: Option<bool>,
+    /// Who may see an event: whoever's id stands in one of these columns of its data. Without one everyone with
+    /// the grant may, and nobody where the topic holds captured rows. Left as it is where settings do not mention it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_rule: Option<RowRule>,
+    /// Columns taken out of data before it is stored; left as they are where settings do not mention them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_columns: Option<Vec<Box<str>>>,
+    /// What the data of events must fulfil, by their name; `*` is for all names without a schema of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: BTreeMap<String, Value>,
 }
 
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
 const SCHEDULE_AGE_MS: u64 = 7 * 86_400_000;
 const SCHEDULE_EVENTS: u64 = 1_000_000;
+/// The same for destinations: their trouble, and what was delivered.
+const TROUBLES_AGE_MS: u64 = 30 * 86_400_000;
+const DELIVERIES_AGE_MS: u64 = 7 * 86_400_000;
+const DELIVERIES_EVENTS: u64 = 1_000_000;
 
 impl TopicSettings {
     /// What holds for a topic while nothing was set.
@@ -45,13 +63,29 @@ impl TopicSettings {
             settings.retention.age_ms = Some(SCHEDULE_AGE_MS);
             settings.retention.events = Some(SCHEDULE_EVENTS);
         }
+        let [troubles, deliveries] = delivery::topics();
+        if *name == troubles {
+            settings.retention.age_ms = Some(TROUBLES_AGE_MS);
+            settings.retention.events = Some(SCHEDULE_EVENTS);
+        }
+        if *name == deliveries {
+            settings.retention.age_ms = Some(DELIVERIES_AGE_MS);
+            settings.retention.events = Some(DELIVERIES_EVENTS);
+        }
         settings
     }
 }
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true, broker: None }
+        Self {
+            retention: Retention::default(),
+            state: true,
+            broker: None,
+            row_rule: None,
+            filter_columns: None,
+            schemas: BTreeMap::new(),
+        }
     }
 }
 
@@ -72,6 +106,17 @@ pub(crate) fn start(tidings: &Tidings, services: &Services, every: Duration) {
 }
 
 impl Tidings {
+    /// Reads which topics have schemas.
+    pub async fn load_schemas(&self) -> Result<(), Error> {
+        for (key, value) in self.log().registry(KIND).await? {
+            if let Ok(name) = TopicName::parse_captured(&key) {
+                let schemas = parse(&value)?.schemas;
+                self.schemas().set(&name, TopicSchemas::stored(&schemas));
+            }
+        }
+        Ok(())
+    }
+
     /// The settings of a topic; defaults where none were made.
     pub async fn topic_settings(&self, name: &TopicName) -> Result<TopicSettings, Error> {
         match self.log().registered(KIND, name.as_str()).await? {
@@ -99,7 +144,7 @@ impl Tidings {
         Ok((bounds, settings))
     }
 
-    /// Sets retention for a topic, also for one that does not exist yet. Applied within a minute.
+    /// Sets retention, schemas and the like for a topic, also for one that does not exist yet. Applied within a minute.
     pub async fn set_topic(
         &self,
         who: &Principal,
@@ -107,16 +152,28 @@ impl Tidings {
         settings: &TopicSettings,
     ) -> Result<(), Error> {
         admin(who)?;
-        let broker = match settings.broker {
-            None => self.topic_settings(name).await?.broker,
-            said => said,
-        };
-        let settings = TopicSettings { broker, ..settings.clone() };
+        if self.log().bounds(name).is_none() && self.owners().of(name).is_none() {
+            name.check_new()?;
+        }
+        check_filter(settings.filter_columns.as_deref().unwrap_or_default())?;
+        if name.is_system() && (settings.row_rule.is_some() || settings.filter_columns.is_some()) {
+            return Err(Error::SystemTopic(name.clone()));
+        }
+        let refuse = |(name, source)| Error::TopicSchema { name, source };
+        let schemas = TopicSchemas::new(&settings.schemas).map_err(refuse)?;
+        // Who sets how long events are kept must not open a topic by the way.
+        let known = self.topic_settings(name).await?;
+        let mut settings = settings.clone();
+        settings.broker = settings.broker.or(known.broker);
+        settings.row_rule = settings.row_rule.or(known.row_rule);
+        settings.filter_columns = settings.filter_columns.or(known.filter_columns);
         let value = serde_json::to_vec(&settings).expect("plain fields");
         let change =
             RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
-        self.reach().mark(name, broker == Some(true));
+        self.reach().mark(name, settings.broker == Some(true));
+        self.rules_set(name, &settings);
+        self.schemas().set(name, schemas);
         self.hub().tell(name);
         Ok(())
     }
@@ -134,17 +191,23 @@ impl Tidings {
         let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
         self.log().commit(batch).await?;
         self.reach().mark(name, false);
+        self.rules_set(name, &TopicSettings::default());
+        self.schemas().set(name, TopicSchemas::default());
         self.hub().tell(name);
         Ok(())
     }
 
     /// Applies every topic's retention once.
     pub async fn retain(&self) -> Result<(), Error> {
-        let schedule = TopicName::schedule();
-        let mut all = vec![(schedule.clone(), self.topic_settings(&schedule).await?)];
+        let mut all = Vec::new();
+        let [troubles, deliveries] = delivery::topics();
+        let own = [TopicName::schedule(), troubles, deliveries];
+        for name in &own {
+            all.push((name.clone(), self.topic_settings(name).await?));
+        }
         for (key, value) in self.log().registry(KIND).await? {
             match TopicName::parse_captured(&key) {
-                Ok(name) if name != schedule => all.push((name, parse(&value)?)),
+                Ok(name) if !own.contains(&name) => all.push((name, parse(&value)?)),
                 _ => {}
             }
         }

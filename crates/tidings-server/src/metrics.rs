@@ -10,9 +10,9 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
-use tidings_engine::Tidings;
 use tidings_engine::bus::Status;
 use tidings_engine::entities::Counts;
+use tidings_engine::{SourceState, SourceStatus, Tidings};
 use tidings_log::ClockState;
 use tidings_model::TopicName;
 
@@ -159,16 +159,22 @@ impl std::fmt::Debug for Engine {
 impl Collector for Engine {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counters = self.0.counters();
+        let destinations = self.0.destinations();
+        let deliveries = destinations.counts();
         for (name, help, value) in [
             ("events_published", "Events accepted through publish", counters.published_total()),
             ("events_passed_on", "Events accepted that only pass", counters.passed_on_total()),
             ("events_fired", "Scheduled events whose time came", counters.fired_total()),
+            ("webhooks_delivered", "Events that webhooks' receivers took", deliveries.delivered_total()),
+            ("webhooks_failed", "Attempts to deliver that failed", deliveries.failed_total()),
+            ("webhooks_dead", "Deliveries given up", deliveries.dead_total()),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         for (name, help, value) in [
             ("topics", "Topics that exist", self.0.log().topic_count() as i64),
+            ("webhooks_waiting", "Deliveries that will be tried again", deliveries.waiting_now()),
             ("topics_read", "Topics that somebody reads live", self.0.hub().topics_read() as i64),
             ("log_read_only", "1 when the log takes no writes", self.0.log().read_only().is_some().into()),
         ] {
@@ -195,8 +201,15 @@ impl Collector for Engine {
         let gauge = ConstGauge::new(i64::from(is_lost));
         let help = "1 when the queue between the servers is out of reach";
         gauge.encode(encoder.encode_descriptor("bus_lost", help, None, gauge.metric_type())?)?;
+        self.sources(&mut encoder)?;
         self.entities(&mut encoder)
     }
+}
+
+#[derive(Debug, Clone, EncodeLabelSet)]
+struct Source {
+    /// Only configured names, so nobody else can make new series.
+    source: String,
 }
 
 #[derive(Debug, Clone, EncodeLabelSet)]
@@ -206,6 +219,52 @@ struct Entity {
 }
 
 impl Engine {
+    fn sources(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let all = self.0.sources().statuses();
+        if all.is_empty() {
+            return Ok(());
+        }
+        type Of = fn(&SourceStatus) -> Option<f64>;
+        let gauges: [(&str, &str, Of); 5] = [
+            ("source_streaming", "1 while changes arrive as they are committed", |s| {
+                Some(f64::from(u8::from(s.state == SourceState::Streaming)))
+            }),
+            ("source_lag_bytes", "Written by the database and not yet in the log", |s| {
+                s.lag_bytes.map(|n| n as f64)
+            }),
+            ("source_lag_seconds", "How old the newest change in the log is while more waits", |s| {
+                s.lag.map(|lag| lag.as_secs_f64())
+            }),
+            ("source_retained_bytes", "What the database keeps on its disk for the source", |s| {
+                s.retained_bytes.map(|n| n as f64)
+            }),
+            ("source_retained_alarm", "1 while that is more than the source's `retained_bytes_alarm`", |s| {
+                s.retained_bytes.map(|_| f64::from(u8::from(s.is_alarming())))
+            }),
+        ];
+        for (name, help, of) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for status in &all {
+                let Some(value) = of(status) else { continue };
+                let labels = Source { source: status.name.clone() };
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        type Count = fn(&SourceStatus) -> u64;
+        let counters: [(&str, &str, Count); 2] = [
+            ("source_events", "Changes captured", |s| s.events),
+            ("source_failures", "Connections that broke or were refused", |s| s.failures),
+        ];
+        for (name, help, of) in counters {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for status in &all {
+                let labels = Source { source: status.name.clone() };
+                ConstCounter::new(of(status)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn entities(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let all = self.0.entities().counts();
         if all.is_empty() {

@@ -6,16 +6,19 @@
 pub mod broker;
 mod entities;
 mod layers;
+mod sources;
 
 pub use broker::Broker;
-pub use entities::{Bus, Entities, Entity, Source};
+pub use entities::{Bus, CONNECTIONS_MAX, Database, Entities, Entity};
 pub use layers::{Layers, Setting};
+pub use sources::Source;
 
 use crate::secret::CHARS_MIN;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tidings_engine::auth::{KeyError, Keys, Secret, UserSettings};
+use tidings_engine::delivery::WebhookSettings;
 use tidings_log::embedded::Options;
 use tidings_log::memory::IdWindow;
 use tidings_model::Limits;
@@ -37,13 +40,16 @@ pub struct Config {
     pub retention: Retention,
     pub entities: Entities,
     pub bus: Bus,
-    /// Databases, by name.
-    pub sources: BTreeMap<String, Source>,
+    /// Databases that entities ask, by name.
+    pub databases: BTreeMap<String, Database>,
+    /// Databases whose changes are captured.
+    pub sources: Vec<Source>,
     pub broker: Broker,
     pub phoenix: tidings_server::Phoenix,
     pub inbound: tidings_engine::inbound::InboundSettings,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
+    pub webhooks: WebhookSettings,
 }
 
 /// Settings under `[auth]`: keys that verify tokens beside the data directory's own.
@@ -172,12 +178,14 @@ impl Default for Config {
             retention: Retention::default(),
             entities: Entities::default(),
             bus: Bus::default(),
-            sources: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            sources: Vec::new(),
             broker: Broker::default(),
             phoenix: Default::default(),
             inbound: Default::default(),
             users: UserSettings::default(),
             time: Default::default(),
+            webhooks: WebhookSettings::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: the databases and the HTTP client that all entities share. Never: prints a URL.
 
 use crate::Embedded;
-use crate::config::{Config, Entity, SharedSecret};
+use crate::config::{self, Config, Entity, SharedSecret};
 use crate::entities::{EntitiesError, refuse};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,28 +20,31 @@ pub fn bus(url: &SharedSecret, prefix: &str, embedded: &Embedded) -> Result<Arc<
 }
 
 /// Where rows can come from.
-pub struct Sources {
+pub struct Origins {
     databases: HashMap<String, sql::Source>,
     http: Http,
 }
 
-impl Sources {
+impl Origins {
     pub fn open(config: &Config) -> Result<Self, EntitiesError> {
         let http = Http::new().map_err(|e| refuse("entities", e))?;
         let mut databases = HashMap::new();
-        for (name, source) in &config.sources {
-            let settings = sql::Settings {
-                url: source.url.expose().to_owned(),
-                connections_max: source.connections_max,
-            };
-            let database =
-                sql::Source::open(&settings).map_err(|e| refuse(format!("sources.{name}.url"), e))?;
-            databases.insert(name.clone(), database);
+        let open = |url: &SharedSecret, connections_max, place: String| {
+            let settings = sql::Settings { url: url.expose().to_owned(), connections_max };
+            sql::Source::open(&settings).map_err(|e| refuse(place, e))
+        };
+        for source in &config.sources {
+            let place = format!("sources, {:?}, url", source.name);
+            databases.insert(source.name.clone(), open(&source.url, config::CONNECTIONS_MAX, place)?);
+        }
+        for (name, database) in &config.databases {
+            let place = format!("databases.{name}.url");
+            databases.insert(name.clone(), open(&database.url, database.connections_max, place)?);
         }
         Ok(Self { databases, http })
     }
 
-    /// The resolver that `entity` names by `http` or `source`.
+    /// The resolver that `entity` names by `http` or `database`.
     pub fn resolver(&self, place: &str, entity: &Entity) -> Result<Arc<dyn Resolver>, EntitiesError> {
         if let Some(url) = &entity.http {
             let settings = http::Settings {
@@ -51,10 +54,10 @@ impl Sources {
             };
             return self.http.resolver(&settings).map_err(|e| refuse(format!("{place}.http"), e));
         }
-        let name = entity.source.as_deref().unwrap_or_default();
+        let name = entity.database.as_deref().unwrap_or_default();
         let database = self.databases.get(name);
         let database = database
-            .ok_or_else(|| refuse(format!("{place}.source"), format!("there is no [sources.{name}]")))?;
+            .ok_or_else(|| refuse(format!("{place}.database"), format!("there is no [databases.{name}]")))?;
         database.resolver(&entity.all_queries()).map_err(|e| refuse(format!("{place}.queries"), e))
     }
 

@@ -61,7 +61,7 @@ pub async fn start(
         },
     };
     bus.into_iter().for_each(|bus| tidings.entities().join(bus));
-    let sources = drivers::Sources::open(config)?;
+    let origins = drivers::Origins::open(config)?;
     let mut all = own.resolvers;
     let mut follows = Vec::new();
     for (name, entity) in &config.entities.kinds {
@@ -72,10 +72,10 @@ pub async fn start(
                 Some(TopicName::parse_captured(topic).map_err(|e| refuse(format!("{place}.topic"), e))?)
             }
         };
-        let resolver = match (&entity.http, &entity.source, &topic) {
-            (Some(_), None, _) | (None, Some(_), _) => sources.resolver(&place, entity)?,
+        let resolver = match (&entity.http, &entity.database, &topic) {
+            (Some(_), None, _) | (None, Some(_), _) => origins.resolver(&place, entity)?,
             (None, None, Some(topic)) => tidings.newest_event(topic.clone()),
-            _ => return Err(refuse(place, "one of `http`, `source` and `topic` says where the rows are")),
+            _ => return Err(refuse(place, "one of `http`, `database` and `topic` says where the rows are")),
         };
         follows.extend(topic.map(|topic| (name.clone(), topic)));
         all.push((name.clone(), resolver, entity.settings()));
@@ -110,7 +110,7 @@ pub async fn start(
                 let topic = Topic::parse(topic).map_err(|e| refuse("entities.pass_through", e))?;
                 Ok(Some(Arc::new(ToTopic::new(tidings, topic))))
             }
-            None => Ok(Some(sources.pass_through(to)?)),
+            None => Ok(Some(origins.pass_through(to)?)),
         },
     }
 }

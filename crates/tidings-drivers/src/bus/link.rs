@@ -5,7 +5,7 @@
 //! Never: keeps a signal for later. While the queue is out of reach every call is answered with an error at
 //! once; while a connection is being made, calls wait for how that ends.
 
-use super::backoff::Backoff;
+use crate::backoff::Backoff;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::future::Future;

@@ -4,7 +4,6 @@
 //! `{"entity":"items","id":"100"}` on all of them.
 //! Never: prints a URL; there may be a password in it.
 
-mod backoff;
 mod link;
 mod nats;
 mod nsq;

@@ -35,6 +35,7 @@ impl Subscription {
     pub fn renew_apart(&mut self, name: &str, who: &Arc<Principal>) {
         let apart = self.legs.iter_mut().filter_map(|l| l.apart.as_mut()).find(|a| &*a.name == name);
         apart.into_iter().for_each(|apart| apart.who = Arc::clone(who));
+        self.reseat();
     }
 
     /// The name under which the address of the last item was added, if it is one apart.

@@ -26,6 +26,7 @@ pub async fn readyz(State(door): State<Door>) -> Response {
     if matches!(door.tidings.entities().bus_status(), Status::Lost { .. }) {
         reasons.push(Code::BusUnavailable.as_str());
     }
+    reasons.extend(door.tidings.sources().unready().map(Code::as_str));
     let is_ready = reasons.is_empty();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply::json(status, serde_json::json!({ "ready": is_ready, "reasons": reasons }).to_string())

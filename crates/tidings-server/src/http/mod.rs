@@ -5,10 +5,13 @@
 mod address;
 pub(crate) mod body;
 mod cloudevents;
+mod deliveries;
+mod destinations;
 mod entities;
 mod health;
 mod inbound;
 mod ingest;
+mod keys;
 pub(crate) mod layers;
 mod lines;
 mod login;
@@ -16,8 +19,10 @@ mod ndjson;
 mod openapi;
 mod page;
 mod publish;
+mod queues;
 pub(crate) mod reply;
 mod scheduled;
+mod sources;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -74,6 +79,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/scheduled/{id}", || delete(scheduled::delete), Watched),
     Route::new("GET", "/v1/entities/{entity}/{id}", || get(entities::get), Compressed),
     Route::new("POST", "/v1/entities/{entity}/{id}/changed", || post(entities::changed), Watched),
+    Route::new("GET", "/v1/sources", || get(sources::list), Compressed),
     Route::new("POST", "/v1/login", || post(login::login), Watched),
     Route::new("POST", "/v1/logout", || post(login::logout), Watched),
     Route::new("GET", "/v1/users/me", || get(login::me), Watched),
@@ -92,6 +98,28 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/inbound/{id}", || delete(inbound::delete), Watched),
     Route::new("POST", "/v1/inbound/{id}/rotate", || post(inbound::rotate), Watched),
     Route::new("POST", "/webhooks/ingest/{id}", || post(ingest::post), Watched),
+    Route::new("POST", "/v1/keys", || post(keys::create), Watched),
+    Route::new("GET", "/v1/keys", || get(keys::list), Compressed),
+    Route::new("GET", "/v1/keys/{id}", || get(keys::get), Watched),
+    Route::new("PATCH", "/v1/keys/{id}", || patch(keys::update), Watched),
+    Route::new("DELETE", "/v1/keys/{id}", || delete(keys::delete), Watched),
+    Route::new("POST", "/v1/keys/{id}/revoke", || post(keys::revoke), Watched),
+    Route::new("POST", "/v1/destinations", || post(destinations::create), Watched),
+    Route::new("GET", "/v1/destinations", || get(destinations::list), Compressed),
+    Route::new("GET", "/v1/destinations/{id}", || get(destinations::get), Watched),
+    Route::new("PATCH", "/v1/destinations/{id}", || patch(destinations::update), Watched),
+    Route::new("DELETE", "/v1/destinations/{id}", || delete(destinations::delete), Watched),
+    Route::new("POST", "/v1/destinations/{id}/pause", || post(destinations::pause), Watched),
+    Route::new("POST", "/v1/destinations/{id}/resume", || post(destinations::resume), Watched),
+    Route::new("GET", "/v1/destinations/{id}/secret", || get(destinations::secret), Watched),
+    Route::new("POST", "/v1/destinations/{id}/secret", || post(destinations::rotate), Watched),
+    Route::new("POST", "/v1/destinations/{id}/pull", || post(queues::pull), Compressed),
+    Route::new("POST", "/v1/destinations/{id}/ack", || post(queues::acknowledge), Watched),
+    Route::new("POST", "/v1/destinations/{id}/unlock", || post(queues::unlock), Compressed),
+    Route::new("POST", "/v1/destinations/{id}/replay", || post(deliveries::replay_all), Watched),
+    Route::new("GET", "/v1/deliveries", || get(deliveries::list), Compressed),
+    Route::new("GET", "/v1/deliveries/{id}", || get(deliveries::get), Watched),
+    Route::new("POST", "/v1/deliveries/{id}/replay", || post(deliveries::replay), Watched),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),

@@ -6,7 +6,7 @@ use crate::stream;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tidings_model::phoenix::Ref;
-use tidings_model::{Lease, Principal, Timestamp, Topic, Watcher};
+use tidings_model::{Lease, Principal, Timestamp, Topic, Uuid, Watcher};
 use tokio::time::Instant;
 
 /// One channel.
@@ -15,15 +15,37 @@ pub struct Channel {
     /// The mark of the join; messages of an earlier join of the same name carry another.
     pub join_ref: Ref,
     pub who: Arc<Principal>,
-    /// What is read here.
-    pub topic: Topic,
+    pub reads: Reads,
     pub expires: Instant,
+}
+
+/// What is read in a channel.
+#[derive(Clone)]
+pub enum Reads {
+    Topic(Topic),
+    /// What a destination lets through, as it stood when the lease was made; nothing while it is paused.
+    Destination {
+        id: Uuid,
+        lease: Arc<Lease>,
+        topic: Option<Topic>,
+    },
+}
+
+impl Channel {
+    /// Whether something about its caller or its destination has changed.
+    pub fn is_stale(&self) -> bool {
+        let is_over = match &self.reads {
+            Reads::Topic(_) => false,
+            Reads::Destination { lease, .. } => lease.is_over(),
+        };
+        is_over || !self.who.is_current()
+    }
 }
 
 #[derive(Default)]
 pub struct Joined {
     channels: HashMap<Arc<str>, Channel>,
-    /// What the callers rest on, each watched once however often a client joins.
+    /// What the channels rest on, each watched once however often a client joins.
     leases: Vec<Arc<Lease>>,
 }
 
@@ -57,25 +79,27 @@ impl Joined {
         self.names(|own| own.expires <= instant)
     }
 
-    /// Names of the channels for which `is_so` holds.
-    pub fn names(&self, is_so: impl Fn(&Channel) -> bool) -> Vec<Arc<str>> {
+    /// The channels for which something has changed.
+    pub fn stale(&self) -> Vec<Arc<str>> {
+        self.names(Channel::is_stale)
+    }
+
+    fn names(&self, is_so: impl Fn(&Channel) -> bool) -> Vec<Arc<str>> {
         self.channels.values().filter(|own| is_so(own)).map(|own| Arc::clone(&own.name)).collect()
     }
 
-    /// From now on `who` is the caller of that channel.
-    pub fn renew(&mut self, name: &str, who: Arc<Principal>, expires: Instant) {
-        if let Some(own) = self.channels.get_mut(name) {
-            (own.who, own.expires) = (who, expires);
-        }
-    }
-
-    /// Has `watcher` woken when something about `who` changes.
-    pub fn watch(&mut self, who: &Principal, watcher: &Arc<dyn Watcher>) {
-        let Some(session) = &who.session else { return };
+    /// Has `watcher` woken when something changes that the channel rests on.
+    pub fn watch(&mut self, channel: &Channel, watcher: &Arc<dyn Watcher>) {
         self.leases.retain(|own| !own.is_over());
-        if !self.leases.iter().any(|own| Arc::ptr_eq(own, &session.lease)) {
-            self.leases.push(Arc::clone(&session.lease));
-            session.lease.watch(watcher);
+        let of_destination = match &channel.reads {
+            Reads::Topic(_) => None,
+            Reads::Destination { lease, .. } => Some(lease),
+        };
+        for lease in channel.who.lease().into_iter().chain(of_destination) {
+            if !self.leases.iter().any(|own| Arc::ptr_eq(own, lease)) {
+                self.leases.push(Arc::clone(lease));
+                lease.watch(watcher);
+            }
         }
     }
 }

@@ -65,7 +65,9 @@ fn acceptable(door: &Door, who: &Principal, new: NewEvent, index: usize) -> Resu
 /// Why a call or a join was refused, in the words of EventRelay where it has some.
 pub fn reason(refusal: &Refusal) -> Value {
     match refusal.code {
+        // Whether there is such a destination is told to nobody who may not have it.
         Code::Forbidden
+        | Code::DestinationUnknown
         | Code::TokenMissing
         | Code::TokenInvalid
         | Code::TokenExpired

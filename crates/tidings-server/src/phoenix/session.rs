@@ -3,7 +3,7 @@
 //! Owns: joins, leaves, heartbeats, what ends a channel, and the answers. Live events are written by the fan as
 //! frames made once for each channel name. Never: ends the connection because a channel has ended.
 
-use super::joined::{Channel, Joined};
+use super::joined::{Channel, Joined, Reads};
 use super::publish;
 use crate::Door;
 use crate::conn::{Gone, Socket, Style};
@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_engine::Error;
 use tidings_engine::auth::Refused;
-use tidings_model::phoenix::{self, Address, Frame, Join, Version};
-use tidings_model::{Code, Principal, Watcher};
+use tidings_engine::delivery::Kind;
+use tidings_model::phoenix::{self, Address, Frame, Join, Ref, Version};
+use tidings_model::{Code, Filter, From, Principal, Topic, Uuid, Watcher};
 use tokio::time::Instant;
 
 struct Session {
@@ -85,6 +87,8 @@ impl Session {
         let Ok(frame) = Frame::parse(text, self.version) else {
             return Err(End::Frame(1007, Code::JsonInvalid));
         };
+        // What has changed counts before what is asked next.
+        self.renew().await?;
         match (&*frame.topic, &*frame.event) {
             ("phoenix", "heartbeat") => self.reply(&frame, "ok", json!({})).await?,
             (_, "phx_join") => self.join(&frame).await?,
@@ -147,28 +151,68 @@ impl Session {
     }
 
     async fn admit(&mut self, frame: &Frame<'_>, address: Address) -> Result<Value, Refusal> {
-        let Address::Topic(topic) = address else {
-            return Err(Refusal::new(Code::Forbidden, "there is no such destination"));
-        };
         let join = Join::parse(frame.payload).map_err(|error| Refusal::parameter(error.to_string()))?;
         let token = join.token.ok_or_else(|| Refusal::new(Code::TokenMissing, "a join shows a token"))?;
-        let door = self.stream().door.clone();
-        let who = door.gate.verify(&token).await?;
+        let who = self.stream().door.gate.verify(&token).await?;
         let name: Arc<str> = (&*frame.topic).into();
-        let subscription = self.stream().subscription();
-        let reader = (Arc::clone(&name), Arc::clone(&who));
-        subscription.add_apart(reader, topic.clone(), &join.from, join.filter).await?;
+        let reads = match address {
+            Address::Topic(topic) => {
+                self.read(&name, &who, &topic, &join.from, join.filter).await?;
+                Reads::Topic(topic)
+            }
+            Address::Destination(id) => self.read_destination(&name, &who, id, &join.from).await?,
+        };
         let answer = match join.says_where {
-            true => json!({ "cursor": subscription.cursor_apart(&name).to_string() }),
+            true => json!({ "cursor": self.stream().subscription().cursor_apart(&name).to_string() }),
             false => json!({}),
         };
-        let watcher = Arc::clone(&self.talk.stream.conn) as Arc<dyn Watcher>;
-        self.joined.watch(&who, &watcher);
-        let expires = stream::expiry(&who, door.tidings.clock().now());
         // A client of the first version marks its join by the message alone.
         let join_ref = frame.join_ref.clone().or_else(|| frame.reference.clone());
-        self.joined.insert(Channel { name, join_ref, who, topic, expires });
+        self.settle(name, join_ref, who, reads);
         Ok(answer)
+    }
+
+    async fn read(
+        &mut self,
+        name: &Arc<str>,
+        who: &Arc<Principal>,
+        topic: &Topic,
+        from: &From,
+        filter: Filter,
+    ) -> Result<(), Error> {
+        let reader = (Arc::clone(name), Arc::clone(who));
+        self.stream().subscription().add_apart(reader, topic.clone(), from, filter).await
+    }
+
+    /// Reads what a destination lets through; who may consume it sees what it sees.
+    async fn read_destination(
+        &mut self,
+        name: &Arc<str>,
+        who: &Principal,
+        id: Uuid,
+        from: &From,
+    ) -> Result<Reads, Error> {
+        let (destination, lease) = self.stream().door.tidings.destinations().leased(who, id)?;
+        if destination.kind() != Kind::Websocket {
+            return Err(Error::MayNotSubscribe(destination.topic.clone()));
+        }
+        if destination.is_paused() {
+            self.stream().subscription().remove_apart(name);
+            return Ok(Reads::Destination { id, lease, topic: None });
+        }
+        let (topic, filter) = (destination.topic.clone(), destination.filter.clone());
+        // Destinations are exempt from row rules.
+        self.read(name, &Arc::new(Principal::admin()), &topic, from, filter).await?;
+        Ok(Reads::Destination { id, lease, topic: Some(topic) })
+    }
+
+    /// Keeps a channel, and has this task woken when something changes that it rests on.
+    fn settle(&mut self, name: Arc<str>, join_ref: Ref, who: Arc<Principal>, reads: Reads) {
+        let expires = stream::expiry(&who, self.stream().door.tidings.clock().now());
+        let channel = Channel { name, join_ref, who, reads, expires };
+        let watcher = Arc::clone(&self.talk.stream.conn) as Arc<dyn Watcher>;
+        self.joined.watch(&channel, &watcher);
+        self.joined.insert(channel);
     }
 
     /// Ends the channels whose token has ended.
@@ -180,28 +224,48 @@ impl Session {
         Ok(())
     }
 
-    /// Goes on with the callers' rights of now, where they have changed.
+    /// Goes on with the callers' rights and the destinations of now, where they have changed.
     async fn renew(&mut self) -> Result<(), End> {
-        for name in self.joined.names(|own| !own.who.is_current()) {
-            let Some((who, topic)) =
-                self.joined.get(&name, &None).map(|own| (own.who.clone(), own.topic.clone()))
-            else {
-                continue;
-            };
+        for name in self.joined.stale() {
+            let Some(channel) = self.joined.get(&name, &None) else { continue };
+            let (who, reads, join_ref) =
+                (Arc::clone(&channel.who), channel.reads.clone(), channel.join_ref.clone());
             let door = self.stream().door.clone();
             match Box::pin(door.gate.renew(&who)).await {
-                Ok(who) if who.may_subscribe(&topic) => {
-                    self.stream().subscription().renew_apart(&name, &who);
-                    let watcher = Arc::clone(&self.talk.stream.conn) as Arc<dyn Watcher>;
-                    self.joined.watch(&who, &watcher);
-                    let expires = stream::expiry(&who, door.tidings.clock().now());
-                    self.joined.renew(&name, who, expires);
-                }
-                Ok(_) => self.close(&name, Close::Good(Code::Forbidden.as_str())).await?,
+                Ok(who) => match Box::pin(self.reads_of_now(&name, &who, reads)).await {
+                    Ok(reads) => self.settle(name, join_ref, who, reads),
+                    Err(error) => self.close(&name, Close::Good(error.code().as_str())).await?,
+                },
                 Err(refused) => self.close(&name, Close::of(&refused)).await?,
             }
         }
         Ok(())
+    }
+
+    async fn reads_of_now(
+        &mut self,
+        name: &Arc<str>,
+        who: &Arc<Principal>,
+        reads: Reads,
+    ) -> Result<Reads, Error> {
+        match &reads {
+            Reads::Topic(topic) if !who.may_subscribe(topic) => Err(Error::MayNotSubscribe(topic.clone())),
+            Reads::Topic(_) => {
+                self.stream().subscription().renew_apart(name, who);
+                Ok(reads)
+            }
+            Reads::Destination { id, lease, .. } if !lease.is_over() => {
+                self.stream().door.tidings.destinations().leased(who, *id).map(|_| reads)
+            }
+            Reads::Destination { id, topic, .. } => {
+                // Where it was reading it goes on; while it was paused everything has passed by.
+                let from = match topic {
+                    Some(_) => From::Cursor(self.stream().subscription().cursor_apart(name)),
+                    None => From::Latest,
+                };
+                self.read_destination(name, who, *id, &from).await
+            }
+        }
     }
 
     /// Ends a channel, if it is there, and says why.

@@ -4,16 +4,19 @@
 
 mod check;
 mod client;
+mod destinations;
 mod export;
 mod fields;
 mod grants;
 mod import;
 mod inbound;
+mod keys;
 mod lines;
 mod publish;
 mod retry;
 mod sender;
 mod serve;
+mod sources;
 mod sse;
 mod tail;
 mod token;
@@ -52,10 +55,16 @@ enum Command {
     Tail(tail::Args),
     /// List topics.
     Topics(topics::Args),
+    /// List the databases whose changes are captured, and how that goes.
+    Sources(sources::Args),
     /// Add, list, change and remove users.
     Users(users::Args),
     /// Add, list and remove inbound webhooks.
     Inbound(inbound::Args),
+    /// Add, list, change and revoke API keys.
+    Keys(keys::Args),
+    /// Manage webhooks, queues and copies, and see what became of deliveries.
+    Destinations(destinations::Args),
     /// Verify a data directory that no server uses, and rebuild its index.
     Check(check::Args),
     /// Write topics to stdout as NDJSON.
@@ -125,8 +134,11 @@ impl Cli {
             Some(Command::Publish(args)) => &args.client.place,
             Some(Command::Tail(args)) => &args.client.place,
             Some(Command::Topics(args)) => &args.client.place,
+            Some(Command::Sources(args)) => &args.client.place,
             Some(Command::Users(args)) => args.place(),
             Some(Command::Inbound(args)) => args.place(),
+            Some(Command::Keys(args)) => args.place(),
+            Some(Command::Destinations(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
             Some(Command::Export(args)) => &args.client.place,
             Some(Command::Import(args)) => &args.client.place,
@@ -156,8 +168,11 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Publish(args) => wait(publish::run(args, &context)),
         Command::Tail(args) => wait(tail::run(args, &context)),
         Command::Topics(args) => wait(topics::run(args, &context)),
+        Command::Sources(args) => wait(sources::run(args, &context)),
         Command::Users(args) => wait(users::run(args, &context)),
         Command::Inbound(args) => wait(inbound::run(args, &context)),
+        Command::Keys(args) => wait(keys::run(args, &context)),
+        Command::Destinations(args) => wait(destinations::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),
         Command::Import(args) => wait(import::run(args, &context)),
     }

@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for Entities {
     }
 }
 
-/// Settings under `[entities.NAME]`: where the rows of one kind of entity come from. One of `http`, `source`
+/// Settings under `[entities.NAME]`: where the rows of one kind of entity come from. One of `http`, `database`
 /// with queries, and `topic`; `topic` beside another one only says when they have changed.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,8 +49,8 @@ pub struct Entity {
     pub http: Option<String>,
     /// Whether the endpoint's answer depends on the client's secret.
     pub secret: Option<bool>,
-    /// A database of `[sources]`, and what to ask it.
-    pub source: Option<String>,
+    /// A database of `[databases]` or the name of a source, and what to ask it.
+    pub database: Option<String>,
     pub query: Option<String>,
     pub queries: Vec<String>,
     /// The newest event of the id in this topic; every event there is a change.
@@ -89,10 +89,13 @@ pub struct Bus {
     pub prefix: String,
 }
 
-/// Settings under `[sources.NAME]`: a database.
+/// Connections to a database at once, where nothing else is said.
+pub const CONNECTIONS_MAX: usize = 8;
+
+/// Settings under `[databases.NAME]`: a database that entities ask.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct Database {
     /// `postgres://`, `mysql://` or `sqlite:FILE`; never printed.
     pub url: SharedSecret,
     #[serde(default = "connections_max")]
@@ -100,7 +103,7 @@ pub struct Source {
 }
 
 fn connections_max() -> usize {
-    8
+    CONNECTIONS_MAX
 }
 
 #[cfg(test)]

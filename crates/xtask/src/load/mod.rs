@@ -10,6 +10,7 @@ mod length;
 mod meter;
 mod row;
 mod stage;
+mod webhooks;
 
 use crate::step;
 use anyhow::{Context, Result, bail};

@@ -5,7 +5,8 @@ use std::io::Write as _;
 /// Appends valid JSON without the blanks between its parts that would end a line, and with every character
 /// beyond ASCII written as `\uXXXX`.
 pub fn json(out: &mut Vec<u8>, json: &str) {
-    if json.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+    // Whole, not up to the first that differs: that is several bytes at a time.
+    if json.bytes().fold(true, |is_plain, b| is_plain & (0x20..0x7f).contains(&b)) {
         return out.extend_from_slice(json.as_bytes());
     }
     for c in json.chars() {

@@ -110,6 +110,7 @@ impl Board {
             board: Arc::clone(&inner),
             services: services.clone(),
             kept: HashMap::new(),
+            bytes: 0,
             waiting: VecDeque::new(),
             idle_since: None,
             turn: 0,
@@ -227,6 +228,8 @@ struct Keeper {
     board: Arc<Inner>,
     services: Services,
     kept: HashMap<TopicName, Kept>,
+    /// Bytes of the views in `kept`.
+    bytes: usize,
     /// Names with news that were shown a moment ago, in the order of their turns.
     waiting: VecDeque<(Instant, TopicName)>,
     idle_since: Option<Instant>,
@@ -307,6 +310,7 @@ impl Keeper {
 
     async fn forget_all(&mut self) {
         self.board.is_warm.store(false, Ordering::Release);
+        self.bytes = 0;
         for (_, mut kept) in self.kept.drain() {
             note(kept.follower.mark().await);
         }
@@ -368,12 +372,12 @@ impl Keeper {
     async fn refresh(&mut self, name: TopicName) {
         if !self.board.broker.reaches(&name) {
             // Taken from Broker's interface, or dropped.
-            if self.kept.remove(&name).is_some() {
+            if self.take(&name).is_some() {
                 self.board.show(name.clone(), View::default().frame(name.as_str()));
             }
             return;
         }
-        let caught_up = match self.kept.remove(&name) {
+        let caught_up = match self.take(&name) {
             Some(mut kept) => kept.catch_up().await.map(|()| kept),
             None => self.board.build(name.clone()).await,
         };
@@ -402,23 +406,28 @@ impl Keeper {
         kept.is_waiting = false;
         self.turn += 1;
         kept.used = self.turn;
+        self.bytes += kept.view.bytes();
         self.kept.insert(name, kept);
         self.make_room().await;
     }
 
+    fn take(&mut self, name: &TopicName) -> Option<Kept> {
+        let kept = self.kept.remove(name)?;
+        self.bytes -= kept.view.bytes();
+        Some(kept)
+    }
+
     /// Lets go of views not used for longest, then of frames, until the rest fits.
     async fn make_room(&mut self) {
-        let mut views: usize = self.kept.values().map(|kept| kept.view.bytes()).sum();
-        while views + self.board.shown().bytes > self.board.bytes_max {
+        while self.bytes + self.board.shown().bytes > self.board.bytes_max {
             let oldest =
                 self.kept.iter().filter(|(_, kept)| !kept.is_waiting).min_by_key(|(_, kept)| kept.used);
             let Some(name) = oldest.map(|(name, _)| name.clone()) else { break };
-            let mut kept = self.kept.remove(&name).expect("just found");
-            views -= kept.view.bytes();
+            let mut kept = self.take(&name).expect("just found");
             note(kept.follower.mark().await);
         }
         let mut shown = self.board.shown();
-        let excess = (views + shown.bytes).saturating_sub(self.board.bytes_max);
+        let excess = (self.bytes + shown.bytes).saturating_sub(self.board.bytes_max);
         shown.shed(excess);
     }
 }

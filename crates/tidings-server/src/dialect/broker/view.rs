@@ -1,7 +1,7 @@
 //! The state of one name as Broker's clients get it: columns, events, rows.
 //!
 //! Owns: the rendered part of each collection, kept in the order of the rows, and how many rows have which
-//! column; so a change renders one collection, and a frame is put together by copying. Never: reads the log.
+//! columns; so a change renders one collection, and a frame is put together by copying. Never: reads the log.
 
 use super::{ascii, title};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use tidings_engine::broker::{BrokerEvent, Place};
@@ -20,23 +20,31 @@ use tidings_model::{Event, Uuid};
 #[derive(Default)]
 pub struct View {
     rows: BTreeMap<Reverse<Place>, Part>,
-    columns: BTreeMap<Arc<str>, usize>,
+    /// How many rows have just these columns. Most rows of a name share theirs.
+    shapes: BTreeMap<Columns, usize>,
+    /// What the row before had.
+    usual: Columns,
     bytes: usize,
     bytes_max: usize,
     /// Collections were left out for want of room.
     pub is_cut: bool,
+    scratch: Vec<u8>,
 }
 
-/// One collection.
+/// The names of a row's own columns, in order.
+type Columns = Arc<[Box<str>]>;
+
+/// One collection: the event and the row as they go out.
 struct Part {
-    event: Box<[u8]>,
-    row: Box<[u8]>,
-    columns: Box<[Arc<str>]>,
+    text: Box<[u8]>,
+    /// Where the row begins.
+    row: usize,
+    columns: Columns,
 }
 
 impl Part {
     fn bytes(&self) -> usize {
-        self.event.len() + self.row.len() + 16 * self.columns.len() + PART
+        self.text.len() + 16 * self.columns.len() + PART
     }
 }
 
@@ -65,12 +73,14 @@ impl View {
             return;
         }
         let Some(fields) = event.data().and_then(fields) else { return };
-        let columns: Box<[_]> = fields
-            .iter()
-            .filter(|(name, _)| !FIXED.contains(&name.as_ref()))
-            .map(|(name, _)| self.column(name))
-            .collect();
-        let part = Part { event: render(&BrokerEvent::of(event)), row: row(event, place, &fields), columns };
+        let columns = self.columns(&fields);
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        stored(&mut out, event, place);
+        let row = out.len();
+        render_row(&mut out, event, place, &fields);
+        let part = Part { text: out.as_slice().into(), row, columns };
+        self.scratch = out;
         self.bytes += part.bytes();
         self.rows.insert(Reverse(place), part);
         while self.bytes > self.bytes_max && self.rows.len() > 1 {
@@ -80,26 +90,26 @@ impl View {
         }
     }
 
-    /// Counts a row with this column.
-    fn column(&mut self, name: &str) -> Arc<str> {
-        if let Some((own, _)) = self.columns.get_key_value(name) {
-            let own = Arc::clone(own);
-            *self.columns.get_mut(name).expect("just found") += 1;
-            return own;
+    /// Counts a row with the columns of these fields.
+    fn columns(&mut self, fields: &[Field<'_>]) -> Columns {
+        if !self.usual.iter().map(AsRef::as_ref).eq(fields.iter().map(|(name, _)| name.as_ref())) {
+            self.usual = fields.iter().map(|(name, _)| name.as_ref().into()).collect();
         }
-        let own: Arc<str> = name.into();
-        self.columns.insert(Arc::clone(&own), 1);
-        own
+        match self.shapes.get_mut(&self.usual) {
+            Some(count) => *count += 1,
+            None => {
+                self.shapes.insert(Arc::clone(&self.usual), 1);
+            }
+        }
+        Arc::clone(&self.usual)
     }
 
     fn forget(&mut self, part: Part) {
         self.bytes -= part.bytes();
-        for name in &part.columns {
-            let count = self.columns.get_mut(name).expect("counted when it came in");
-            *count -= 1;
-            if *count == 0 {
-                self.columns.remove(name);
-            }
+        let count = self.shapes.get_mut(&part.columns).expect("counted when it came in");
+        *count -= 1;
+        if *count == 0 {
+            self.shapes.remove(&part.columns);
         }
     }
 
@@ -115,14 +125,17 @@ impl View {
         write!(out, "id:{}\nretry:5000\nevent:{name}\ndata:", Uuid::now_v7()).expect("memory");
         out.extend_from_slice(br#"{"columns":[{"field":"timestamp","title":"Timestamp"},"#);
         out.extend_from_slice(br#"{"field":"collection_id","title":"collection_id"}"#);
-        for name in self.columns.keys() {
+        let names: BTreeSet<&str> = self.shapes.keys().flat_map(|c| c.iter()).map(AsRef::as_ref).collect();
+        for name in names {
             out.extend_from_slice(br#",{"field":"#);
             ascii::string(&mut out, name);
             out.extend_from_slice(br#","title":"#);
             ascii::string(&mut out, &title::title(name));
             out.push(b'}');
         }
-        for (list, part) in [("events", (|p| &p.event) as fn(&Part) -> &[u8]), ("rows", |p| &p.row)] {
+        for (list, part) in
+            [("events", (|p| &p.text[..p.row]) as fn(&Part) -> &[u8]), ("rows", |p| &p.text[p.row..])]
+        {
             write!(out, "],\"{list}\":[").expect("memory");
             for (i, row) in self.rows.values().enumerate() {
                 if i > 0 {
@@ -137,55 +150,84 @@ impl View {
 }
 
 /// The event as JSON in one line of ASCII.
-pub fn render(event: &BrokerEvent) -> Box<[u8]> {
+pub fn render(event: &BrokerEvent) -> Vec<u8> {
     let mut out = Vec::with_capacity(event.data.len() + 320);
-    write!(out, "{{\"id\":\"{}\",\"user_id\":", event.id).expect("memory");
-    ascii::string(&mut out, &event.user);
-    out.extend_from_slice(b",\"collection_id\":");
-    ascii::string(&mut out, &event.collection);
-    out.extend_from_slice(b",\"event\":");
-    ascii::string(&mut out, &event.event);
-    let BrokerEvent { timestamp, is_published, is_cancelled, data, .. } = event;
+    let BrokerEvent { id, user, collection, event: name, timestamp, is_published, is_cancelled, data } =
+        event;
+    render_event(&mut out, *id, [user, collection, name], *timestamp, [*is_published, *is_cancelled], data);
+    out
+}
+
+/// As [`render`] for a stored event, without a copy of it.
+fn stored(out: &mut Vec<u8>, event: &Event, place: Place) {
+    let record = event.record();
+    let texts = [record.user().unwrap_or_default(), event.key().unwrap_or_default(), event.topic().as_str()];
+    render_event(out, record.id(), texts, place.timestamp, [true, false], record.data().unwrap_or("null"));
+}
+
+fn render_event(
+    out: &mut Vec<u8>,
+    id: Uuid,
+    [user, collection, event]: [&str; 3],
+    timestamp: i64,
+    [is_published, is_cancelled]: [bool; 2],
+    data: &str,
+) {
+    out.extend_from_slice(br#"{"id":""#);
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+    for (name, text) in
+        [(r#"","user_id":"#, user), (r#","collection_id":"#, collection), (r#","event":"#, event)]
+    {
+        out.extend_from_slice(name.as_bytes());
+        ascii::string(out, text);
+    }
     write!(
         out,
         ",\"timestamp\":{timestamp},\"published\":{is_published},\"cancelled\":{is_cancelled},\"data\":"
     )
     .expect("memory");
-    ascii::json(&mut out, data);
+    ascii::json(out, data);
     out.push(b'}');
-    out.into()
 }
 
-fn row(event: &Event, place: Place, fields: &[(Cow<'_, str>, &RawValue)]) -> Box<[u8]> {
-    let mut out = vec![b'{'];
-    for (name, value) in fields.iter().filter(|(name, _)| !FIXED.contains(&name.as_ref())) {
-        ascii::string(&mut out, name);
+fn render_row(out: &mut Vec<u8>, event: &Event, place: Place, fields: &[Field<'_>]) {
+    out.push(b'{');
+    for (name, value) in fields {
+        ascii::string(out, name);
         out.push(b':');
-        ascii::json(&mut out, value.get());
+        ascii::json(out, value.get());
         out.push(b',');
     }
     write!(out, "\"timestamp\":\"{}\",\"collection_id\":", place.timestamp).expect("memory");
-    ascii::string(&mut out, event.key().unwrap_or_default());
+    ascii::string(out, event.key().unwrap_or_default());
     out.push(b'}');
-    out.into()
 }
 
-/// The fields of a JSON object, `None` for other values. A name that is repeated counts once, with its last value.
-fn fields(data: &str) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+type Field<'a> = (Cow<'a, str>, &'a RawValue);
+
+/// The fields of a JSON object that are columns, by name; `None` for other values. A name that is repeated counts
+/// once, with its last value.
+fn fields(data: &str) -> Option<Vec<Field<'_>>> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
-        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+        type Value = Vec<Field<'de>>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("an object")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut fields = BTreeMap::new();
+            let mut fields: Vec<Field<'de>> = Vec::with_capacity(8);
             while let Some((Text(name), value)) = map.next_entry()? {
-                fields.insert(name, value);
+                if !FIXED.contains(&name.as_ref()) {
+                    fields.push((name, value));
+                }
             }
-            Ok(fields.into_iter().collect())
+            // The sort keeps the order of equals, and of those the last stays.
+            fields.sort_by(|(a, _), (b, _)| b.cmp(a));
+            fields.reverse();
+            fields.dedup_by(|(later, _), (first, _)| later == first);
+            Ok(fields)
         }
     }
     serde_json::Deserializer::from_str(data).deserialize_map(Fields).ok()
@@ -253,6 +295,7 @@ mod tests {
         assert!(view.is_cut && view.bytes() <= 2000);
         assert_eq!(state(&view)["rows"][0]["timestamp"], "50");
         let sum: usize = view.rows.values().map(Part::bytes).sum();
-        assert_eq!((sum, view.columns["x"]), (view.bytes(), view.rows.len()));
+        let rows: usize = view.shapes.values().sum();
+        assert_eq!((sum, rows, view.shapes.len()), (view.bytes(), view.rows.len(), 1));
     }
 }

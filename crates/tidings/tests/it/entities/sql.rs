@@ -51,7 +51,7 @@ async fn follows(url: &str, place: &str, write: impl Fn(&str)) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("tidings.toml");
     let settings = format!(
-        "[sources.main]\nurl = \"{url}\"\n[entities.items]\nsource = \"main\"\nqueries = [\
+        "[databases.main]\nurl = \"{url}\"\n[entities.items]\ndatabase = \"main\"\nqueries = [\
          \"select id, name from items where id = {place}\", \"select text from parts where item = {place}\"]\n"
     );
     std::fs::write(&path, settings).expect("a file");

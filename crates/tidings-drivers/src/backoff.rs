@@ -13,7 +13,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The next pause. `random` spreads the nodes over its second half, so that they don't come back all at
-    /// once to a queue that was restarted.
+    /// once to a server that was restarted.
     pub fn next(&mut self, random: u32) -> Duration {
         let whole = FIRST.saturating_mul(1 << self.tries.min(16)).min(LONGEST);
         self.tries += 1;

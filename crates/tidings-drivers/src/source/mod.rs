@@ -1,0 +1,25 @@
+//! Sources: databases whose changes become events.
+//!
+//! Owns: what every kind of database has in common: its settings, the task that connects, streams and connects again
+//! ([`supervisor`]), and the desk where a driver hands in what it found.
+//! Never: decides who may see a row; loses or repeats a change: a position is committed together with the events.
+
+mod fault;
+mod settings;
+mod supervisor;
+
+pub use fault::Fault;
+pub use settings::{Error, Kind, Mode, Settings, Table};
+pub use supervisor::{Desk, Driver, supervise};
+
+use tidings_engine::{Services, Tidings};
+
+/// Starts to capture what `settings` say. Connects in a task of its own: the database may be down.
+///
+/// # Errors
+/// When the settings cannot mean anything, whatever the database says.
+pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Result<(), Error> {
+    settings.check()?;
+    let _ = (tidings, services);
+    Err(Error::Absent(settings.kind))
+}

@@ -1,0 +1,130 @@
+//! What is captured from where.
+
+use std::collections::HashSet;
+use std::fmt;
+
+/// A database whose changes are captured.
+#[derive(Clone)]
+pub struct Settings {
+    /// Names marks in the log, and what is made in the database. It stays the same for as long as the source lives.
+    pub name: String,
+    pub kind: Kind,
+    /// `None`: the better one, [`Mode::Stream`].
+    pub mode: Option<Mode>,
+    /// Never printed: there may be a password in it.
+    pub url: String,
+    pub tables: Vec<Table>,
+    /// Begins the name of every topic.
+    pub prefix: String,
+    /// Whether the rows that are there already become events first.
+    pub snapshot: bool,
+    /// PostgreSQL: names of the replication slot and the publication, if not `tidings_NAME`.
+    pub slot: Option<String>,
+    pub publication: Option<String>,
+    /// PostgreSQL: whether what `pg_logical_emit_message` says becomes events too.
+    pub messages: bool,
+    /// Triggers: the table that they fill, if not the usual one.
+    pub outbox: Option<String>,
+    /// Triggers: how often to look where nothing wakes us.
+    pub poll_ms: u64,
+    /// How often an idle database is asked for its position, so that it can let go of what it keeps.
+    pub heartbeat_ms: u64,
+    /// From here on what the database keeps for this source is too much.
+    pub retained_bytes_alarm: u64,
+}
+
+/// What kind of database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Postgres,
+    /// MariaDB too.
+    MySql,
+}
+
+/// How changes are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// From the database's own stream of changes: logical replication, or the binary log.
+    Stream,
+    /// By triggers that fill a table.
+    Triggers,
+}
+
+/// A table to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// `table` or `schema.table`, as the database writes it, without quotes.
+    pub name: String,
+}
+
+/// Why settings cannot mean anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("a source's name has 1 to 40 lower-case letters, digits and underscores, not {0:?}")]
+    Name(String),
+    #[error("there are no tables to capture; name them in `tables`")]
+    NoTables,
+    #[error("table {0:?} is named twice")]
+    TableTwice(String),
+    #[error("the URL of a {kind} source begins with {expected}")]
+    Scheme { kind: Kind, expected: &'static str },
+    #[error("{0}")]
+    Url(String),
+    #[error("capturing from {0} is not there yet")]
+    Absent(Kind),
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::MySql => "mysql",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Mode {
+    /// The word for it with this kind of database.
+    pub fn as_str(self, kind: Kind) -> &'static str {
+        match (self, kind) {
+            (Self::Stream, Kind::Postgres) => "logical",
+            (Self::Stream, Kind::MySql) => "binlog",
+            (Self::Triggers, _) => "triggers",
+        }
+    }
+}
+
+impl Settings {
+    /// What is known without asking the database.
+    pub fn check(&self) -> Result<(), Error> {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if self.name.is_empty() || self.name.len() > 40 || !self.name.chars().all(fits) {
+            return Err(Error::Name(self.name.clone()));
+        }
+        let (expected, schemes): (_, &[&str]) = match self.kind {
+            Kind::Postgres => ("postgres://", &["postgres://", "postgresql://"]),
+            Kind::MySql => ("mysql://", &["mysql://", "mariadb://"]),
+        };
+        if !schemes.iter().any(|scheme| self.url.starts_with(scheme)) {
+            return Err(Error::Scheme { kind: self.kind, expected });
+        }
+        if self.tables.is_empty() && !self.messages {
+            return Err(Error::NoTables);
+        }
+        let mut seen = HashSet::new();
+        match self.tables.iter().find(|table| !seen.insert(table.name.as_str())) {
+            Some(table) => Err(Error::TableTwice(table.name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode.unwrap_or(Mode::Stream)
+    }
+}

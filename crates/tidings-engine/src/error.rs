@@ -2,6 +2,7 @@
 
 use crate::auth::{ApiKeyError, UserError};
 use crate::delivery::DestinationError;
+use crate::inbound::InboundError;
 use crate::{SchemaError, bus, entities};
 use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
@@ -49,6 +50,8 @@ pub enum Error {
     ScheduledUnknown(Uuid),
     #[error(transparent)]
     User(#[from] UserError),
+    #[error(transparent)]
+    Inbound(#[from] InboundError),
     #[error(transparent)]
     ApiKey(#[from] ApiKeyError),
     #[error("a token could not be signed: {0}")]
@@ -102,6 +105,7 @@ impl Error {
             Self::ScheduleTooFar { .. } => Code::ScheduleTooFar,
             Self::ScheduledUnknown(_) => Code::ScheduledUnknown,
             Self::User(e) => e.code(),
+            Self::Inbound(e) => e.code(),
             Self::ApiKey(e) => e.code(),
             Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,

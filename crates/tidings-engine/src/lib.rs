@@ -15,6 +15,7 @@ pub mod entities;
 mod error;
 mod feed;
 mod hub;
+pub mod inbound;
 mod ingest;
 mod leg;
 mod listeners;

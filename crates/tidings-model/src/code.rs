@@ -67,6 +67,8 @@ codes! {
     PasswordInvalid "password_invalid" 400 false;
     HashUnsupported "hash_unsupported" 400 false;
     UsersFull "users_full" 507 false;
+    InboundUnknown "inbound_unknown" 404 false;
+    InboundFull "inbound_full" 507 false;
     KeyUnknown "key_unknown" 404 false;
     KeyNameTaken "key_name_taken" 409 false;
     KeyRevoked "key_revoked" 409 false;

@@ -50,6 +50,9 @@ pub struct Limits {
     pub entity_connections: usize,
     /// Rows of entities kept for a moment, for readers that have not taken them yet.
     pub entity_rows_bytes: usize,
+    /// Channels of one Phoenix socket, and the largest payload of a join.
+    pub socket_channels: usize,
+    pub join_bytes: usize,
     /// Broker's lists (a collection's, a user's): the newest so many events, within so many bytes.
     pub broker_list_events: usize,
     pub broker_list_bytes: usize,
@@ -98,6 +101,8 @@ impl Default for Limits {
             entity_keys: 1000,
             entity_connections: 100_000,
             entity_rows_bytes: 64 << 20,
+            socket_channels: 100,
+            join_bytes: 96 << 10,
             broker_list_events: 10_000,
             broker_list_bytes: 16 << 20,
             broker_frame_bytes: 64 << 20,

@@ -3,9 +3,11 @@
 use crate::Rates;
 use crate::dialect::entity_sync::EntitySync;
 use crate::grpc;
+use crate::phoenix::Phoenix;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use tidings_engine::inbound::InboundSettings;
 
 /// Settings under `[http]`. Times are milliseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +45,12 @@ pub struct Config {
     /// Whether EventRelay's HTTP interface is there; set under `[eventrelay]`.
     #[serde(skip, default = "yes")]
     pub eventrelay: bool,
+    /// Inbound webhooks; set under `[inbound]`.
+    #[serde(skip)]
+    pub inbound: InboundSettings,
+    /// Phoenix channels; set under `[phoenix]`.
+    #[serde(skip)]
+    pub phoenix: Phoenix,
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
@@ -77,6 +85,8 @@ impl Default for Config {
             grpc: Default::default(),
             rates: Rates::default(),
             eventrelay: true,
+            inbound: InboundSettings::default(),
+            phoenix: Phoenix::default(),
             broker: true,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use tidings_engine::auth::{Gate, Users};
 use tidings_engine::entities::PassThrough;
+use tidings_engine::inbound::Inbounds;
 use tidings_engine::{Services, Tidings};
 use tokio::sync::Semaphore;
 
@@ -18,6 +19,8 @@ pub struct Inner {
     pub tidings: Tidings,
     pub gate: Gate,
     pub users: Users,
+    /// Where other people's servers post.
+    pub inbounds: Inbounds,
     pub config: Config,
     pub metrics: Metrics,
     pub services: Services,
@@ -41,11 +44,13 @@ impl Door {
         let fan = Fan::start(&services);
         let board = config.broker.then(|| Board::start(&tidings, &services));
         let users = gate.users().clone();
+        let inbounds = Inbounds::new(tidings.clone(), config.inbound.clone());
         let room = tidings.limits().entity_connections.min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             tidings,
             gate,
             users,
+            inbounds,
             config,
             metrics,
             rates,

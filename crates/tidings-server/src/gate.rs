@@ -71,6 +71,20 @@ pub fn is_listed(config: &Config, origin: &str) -> bool {
     config.origins.iter().any(|own| own != "*" && own.trim_end_matches('/').eq_ignore_ascii_case(origin))
 }
 
+/// Whether a WebSocket may be opened that asks for no token yet. No Origin is no browser; a browser's page may if
+/// it comes from here, from a listed origin, or from one of `also`, where `*` is all.
+pub fn may_call(config: &Config, also: &[String], headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let is_also = also.iter().any(|o| o == "*" || o.trim_end_matches('/').eq_ignore_ascii_case(origin));
+    if is_also || is_listed(config, origin) {
+        return true;
+    }
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    let from = origin.split_once("://").map(|(_, authority)| authority);
+    host.is_some() && from.is_some_and(|from| host.is_some_and(|host| from.eq_ignore_ascii_case(host)))
+}
+
 fn is_own_page(config: &Config, headers: &HeaderMap) -> bool {
     match headers.get(header::ORIGIN) {
         Some(origin) => origin.to_str().is_ok_and(|origin| is_listed(config, origin)),

@@ -25,6 +25,7 @@ pub struct Metrics {
     sse: Gauge,
     ws: Gauge,
     entity_sync: Gauge,
+    phoenix: Gauge,
     turned_away: Counter,
     fell_back: Counter,
     delivered: Counter,
@@ -99,6 +100,7 @@ impl Metrics {
         let of = |kind| streams.get_or_create(&Kind { kind }).clone();
         let (sse, ws, entity_sync) = (of("sse"), of("ws"), of("entity-sync"));
         let subscribe = of("grpc");
+        let phoenix = of("phoenix");
         let pass_through_failed = Counter::default();
         let help = "Messages of entity-sync's clients that could not be passed on";
         registry.register("entity_pass_through_failures", help, pass_through_failed.clone());
@@ -110,6 +112,7 @@ impl Metrics {
             sse,
             ws,
             entity_sync,
+            phoenix,
             turned_away,
             fell_back,
             delivered,
@@ -146,6 +149,11 @@ impl Metrics {
     pub fn open_ws(&self) -> Open {
         self.ws.inc();
         Open(self.ws.clone())
+    }
+
+    pub fn open_phoenix(&self) -> Open {
+        self.phoenix.inc();
+        Open(self.phoenix.clone())
     }
 
     pub fn open_entity_sync(&self) -> Open {

@@ -4,6 +4,7 @@
 //! to every subscriber. SSE: HTML standard, section 9.2; WebSocket frames: RFC 6455, section 5.2;
 //! chunks: RFC 9112, section 7.1.
 
+pub mod phoenix;
 pub mod rows;
 
 use crate::http::reply;

@@ -134,6 +134,8 @@ impl Builder {
         config.http.broker = config.broker.enabled;
         config.http.grpc = std::mem::take(&mut config.grpc);
         (config.http.eventrelay, config.http.rates) = (config.eventrelay.enabled, config.rates);
+        config.http.phoenix = config.phoenix.clone();
+        config.http.inbound = config.inbound.clone();
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;

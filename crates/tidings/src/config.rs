@@ -51,6 +51,8 @@ pub struct Config {
     pub eventrelay: EventRelay,
     /// How often callers may call.
     pub rates: tidings_server::Rates,
+    pub phoenix: tidings_server::Phoenix,
+    pub inbound: tidings_engine::inbound::InboundSettings,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
     pub webhooks: WebhookSettings,
@@ -188,6 +190,8 @@ impl Default for Config {
             broker: Broker::default(),
             eventrelay: EventRelay::default(),
             rates: Default::default(),
+            phoenix: Default::default(),
+            inbound: Default::default(),
             users: UserSettings::default(),
             time: Default::default(),
             webhooks: WebhookSettings::default(),

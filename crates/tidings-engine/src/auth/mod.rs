@@ -1,7 +1,7 @@
 //! Who is asking: verification of tokens, users with their passwords, API keys.
 
 mod api_keys;
-mod attempts;
+pub(crate) mod attempts;
 mod gate;
 mod keys;
 mod leases;

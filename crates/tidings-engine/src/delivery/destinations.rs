@@ -279,7 +279,7 @@ impl Tidings {
 
 /// Whether `who` may take the events of a destination (I6).
 fn may_consume(who: &Principal, destination: &Destination) -> bool {
-    who.is_admin || who.may_subscribe(&destination.topic)
+    who.may_consume(destination.id) || who.may_subscribe(&destination.topic)
 }
 
 fn admin(who: &Principal) -> Result<(), Error> {

@@ -10,6 +10,8 @@ mod destinations;
 mod entities;
 pub(crate) mod health;
 mod home;
+mod inbound;
+mod ingest;
 mod keys;
 pub(crate) mod layers;
 mod lines;
@@ -32,7 +34,7 @@ mod users;
 pub(crate) use address::Query;
 
 use crate::dialect::{broker, entity_sync, eventrelay};
-use crate::{Door, ws};
+use crate::{Door, phoenix, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
@@ -92,6 +94,13 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
     Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
     Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
+    Route::new("POST", "/v1/inbound", || post(inbound::create), Watched),
+    Route::new("GET", "/v1/inbound", || get(inbound::list), Compressed),
+    Route::new("GET", "/v1/inbound/{id}", || get(inbound::get), Watched),
+    Route::new("PATCH", "/v1/inbound/{id}", || patch(inbound::update), Watched),
+    Route::new("DELETE", "/v1/inbound/{id}", || delete(inbound::delete), Watched),
+    Route::new("POST", "/v1/inbound/{id}/rotate", || post(inbound::rotate), Watched),
+    Route::new("POST", "/webhooks/ingest/{id}", || post(ingest::post), Watched),
     Route::new("POST", "/v1/keys", || post(keys::create), Watched),
     Route::new("GET", "/v1/keys", || get(keys::list), Compressed),
     Route::new("GET", "/v1/keys/{id}", || get(keys::get), Watched),
@@ -124,6 +133,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/events", || get(broker::events::get), Broker),
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
     Route::new("GET", "/", || get(home::get), Watched),
+    Route::new("GET", "/socket/websocket", || get(phoenix::upgrade), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),

@@ -98,6 +98,13 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("rates.relay_other", Kind::Text),
     ("broker.enabled", Kind::Truth),
     ("broker.topics", Kind::List),
+    ("inbound.max", Kind::Number),
+    ("inbound.burst", Kind::Number),
+    ("inbound.per_minute", Kind::Number),
+    ("phoenix.enabled", Kind::Truth),
+    ("phoenix.silence_ms", Kind::Number),
+    ("limits.socket_channels", Kind::Number),
+    ("limits.join_bytes", Kind::Number),
     ("limits.broker_list_events", Kind::Number),
     ("limits.broker_list_bytes", Kind::Number),
     ("limits.broker_frame_bytes", Kind::Number),
@@ -407,6 +414,7 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
     use tidings_engine::auth::UserSettings;
+    use tidings_engine::inbound::InboundSettings;
     use tidings_model::Limits;
 
     fn file(text: &str) -> Result<Layers, ConfigError> {
@@ -479,6 +487,8 @@ mod tests {
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
         full.insert("rates".into(), Value::try_from(tidings_server::Rates::default()).unwrap());
         full.insert("eventrelay".into(), Value::try_from(crate::config::EventRelay::default()).unwrap());
+        full.insert("inbound".into(), Value::try_from(InboundSettings::default()).unwrap());
+        full.insert("phoenix".into(), Value::try_from(tidings_server::Phoenix::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
         full.insert("entities".into(), Value::try_from(tidings_server::EntitySync::default()).unwrap());

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broker;
+mod channels;
 mod cli;
 mod crash;
 mod delivery;
@@ -12,6 +13,7 @@ mod gate;
 mod grpc;
 mod harness;
 mod http;
+mod inbound;
 mod library;
 mod mariadb;
 mod postgres;

@@ -81,13 +81,24 @@ impl Tidings {
         events: Vec<NewEvent>,
         registry: Vec<RegistryChange>,
     ) -> Result<Receipt, Error> {
+        self.store_for(who, events, registry, None).await
+    }
+
+    /// As [`Tidings::store`], for an audience: only these users may see the events.
+    pub(crate) async fn store_for(
+        &self,
+        who: &Principal,
+        events: Vec<NewEvent>,
+        registry: Vec<RegistryChange>,
+        audience: Option<&[&str]>,
+    ) -> Result<Receipt, Error> {
         let now = self.clock().now();
         let mut batch = Batch { registry, ..Batch::default() };
         let mut receipts = Vec::with_capacity(events.len());
         let mut references = Vec::new();
         for event in events {
             let id = event.id.unwrap_or_else(Uuid::now_v7);
-            let record = RecordWriter::encode(&event, id);
+            let record = RecordWriter::encode_for(&event, id, audience);
             let is_due_later = event.available_at.is_some_and(|at| at > now);
             self.reach().refer(&event, id, is_due_later, &mut references);
             let fate = match event.available_at {

@@ -28,6 +28,7 @@ pub(crate) struct Leg {
     /// The number of the newest passing event that was there before this leg, and of the last it has seen.
     joined: u64,
     passed: u64,
+    pub is_marked: bool,
 }
 
 /// The way through State: offsets found at the start, read in order.
@@ -79,6 +80,7 @@ impl Leg {
             retired: None,
             joined: passed,
             passed,
+            is_marked: false,
         };
         leg.stand(log, bounds, from).await?;
         leg.start = leg.state.as_ref().map_or(leg.cursor, |walk| walk.tail);

@@ -3,6 +3,7 @@
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
 //! retention; the verification of tokens; entities and the bus that says that one changed; how sources are doing. Never: opens a socket, knows a transport's frames.
 
+mod addressed;
 pub mod auth;
 pub mod broker;
 pub mod bus;
@@ -21,6 +22,7 @@ mod sources;
 mod subscription;
 mod tidings;
 
+pub use addressed::To;
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};

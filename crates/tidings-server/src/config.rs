@@ -1,6 +1,8 @@
 //! What can be set for the doors.
 
 use crate::dialect::entity_sync::EntitySync;
+use crate::dialect::esink::Esink;
+use crate::socketio::SocketIo;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -35,6 +37,11 @@ pub struct Config {
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
+    /// Socket.IO's door and Esink's interface; set under `[socketio]` and `[esink]`.
+    #[serde(skip)]
+    pub socketio: SocketIo,
+    #[serde(skip)]
+    pub esink: Esink,
 }
 
 fn yes() -> bool {
@@ -64,6 +71,8 @@ impl Default for Config {
             retry_spread_ms: 3_000,
             entity_sync: EntitySync::default(),
             broker: true,
+            socketio: SocketIo::default(),
+            esink: Esink::default(),
         }
     }
 }

@@ -69,6 +69,7 @@ pub enum Style {
     Ws,
     /// An entity's rows as they are, one text frame each.
     EntitySync,
+    SocketIo,
 }
 
 /// One stream's connection.
@@ -269,6 +270,7 @@ fn advance(out: &mut VecDeque<Bytes>, mut n: usize) {
 /// Appends the item's bytes and answers how many events it held.
 fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDeque<Bytes>) -> u64 {
     match (item, style) {
+        (item, Style::SocketIo) => return wire::socketio::frames(subscription, &item, out),
         (Item::Events(batch), style) => {
             for entry in &batch.entries {
                 let offset = entry.event.offset();
@@ -283,7 +285,7 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
                         out.extend(parts);
                     }
                     Style::Ws if !batch.in_state => out.push_back(wire::ws(entry)),
-                    Style::Ws | Style::EntitySync => {
+                    Style::Ws | Style::EntitySync | Style::SocketIo => {
                         let cursor = subscription.leg_cursor_at(batch.leg, offset, true);
                         out.push_back(wire::ws_own(entry, &cursor));
                     }
@@ -295,7 +297,7 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
             out.extend(entries.iter().filter_map(|entry| match style {
                 Style::Sse { framing, .. } => Some(wire::sse(entry, framing)),
                 Style::Ws => Some(wire::ws(entry)),
-                Style::EntitySync => None,
+                Style::EntitySync | Style::SocketIo => None,
             }));
             return entries.len() as u64;
         }

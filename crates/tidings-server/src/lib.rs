@@ -16,6 +16,7 @@ mod http;
 mod listen;
 mod metrics;
 mod refusal;
+mod socketio;
 mod sse;
 mod stream;
 mod tls;
@@ -25,9 +26,11 @@ mod ws;
 
 pub use config::{Config, TlsFiles};
 pub use dialect::entity_sync::{Auth as EntityAuth, EntitySync};
+pub use dialect::esink::{Esink, SecurityToken};
 pub use door::Door;
 pub use listen::{BindError, Server};
 pub use metrics::Metrics;
+pub use socketio::SocketIo;
 
 /// What a program with a listener of its own nests.
 pub use axum::Router;

@@ -23,6 +23,7 @@ pub struct Metrics {
     sse: Gauge,
     ws: Gauge,
     entity_sync: Gauge,
+    socketio: Gauge,
     turned_away: Counter,
     fell_back: Counter,
     delivered: Counter,
@@ -68,6 +69,7 @@ impl Metrics {
         registry.register_collector(Box::new(Engine(tidings.clone())));
         let of = |kind| streams.get_or_create(&Kind { kind }).clone();
         let (sse, ws, entity_sync) = (of("sse"), of("ws"), of("entity-sync"));
+        let socketio = of("socketio");
         let pass_through_failed = Counter::default();
         let help = "Messages of entity-sync's clients that could not be passed on";
         registry.register("entity_pass_through_failures", help, pass_through_failed.clone());
@@ -77,6 +79,7 @@ impl Metrics {
             sse,
             ws,
             entity_sync,
+            socketio,
             turned_away,
             fell_back,
             delivered,
@@ -109,6 +112,11 @@ impl Metrics {
     pub fn open_entity_sync(&self) -> Open {
         self.entity_sync.inc();
         Open(self.entity_sync.clone())
+    }
+
+    pub fn open_socketio(&self) -> Open {
+        self.socketio.inc();
+        Open(self.socketio.clone())
     }
 
     /// A message without an action was lost.

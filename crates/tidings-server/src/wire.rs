@@ -5,6 +5,7 @@
 //! chunks: RFC 9112, section 7.1.
 
 pub mod rows;
+pub mod socketio;
 
 use crate::http::reply;
 use bytes::Bytes;

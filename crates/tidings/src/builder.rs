@@ -128,9 +128,15 @@ impl Builder {
         let Self { mut config, clock, own } = self;
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
+        crate::esink::check(&config)?;
+        config.http.socketio = config.socketio.clone();
+        config.http.esink = config.esink.clone();
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
+        if config.self_signed && config.http.tls.is_none() {
+            config.http.tls = Some(crate::esink::self_signed(&config.data).map_err(refuse)?);
+        }
         if config.auth.secrets.iter().any(SharedSecret::is_short) {
             tracing::warn!(
                 "a secret in auth.secrets has fewer than {} characters and can be guessed from a single token; \
@@ -167,6 +173,13 @@ impl Builder {
                 return Err(error.into());
             }
         };
+        let token_lookup = match crate::esink::token_lookup(&config) {
+            Ok(lookup) => lookup,
+            Err(error) => {
+                embedded.close().await?;
+                return Err(error.into());
+            }
+        };
         let (services, drain) = (embedded.services().clone(), Duration::from_millis(config.http.drain_ms));
         if let Some(ntp) = ntp {
             let (tidings, stop) = (embedded.tidings().clone(), services.stop().clone());
@@ -176,6 +189,7 @@ impl Builder {
         let http = tidings_server::Config { entity_sync: config.entities.door, ..config.http };
         let door = Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), http, services);
         pass_through.into_iter().for_each(|to| door.set_pass_through(to));
+        token_lookup.into_iter().for_each(|lookup| door.set_token_lookup(lookup));
         Ok(Nested { embedded, users, secret, door, drain })
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod broker;
 mod entities;
+mod esink;
 mod layers;
 mod sources;
 
@@ -44,6 +45,11 @@ pub struct Config {
     /// Databases whose changes are captured.
     pub sources: Vec<Source>,
     pub broker: Broker,
+    pub socketio: tidings_server::SocketIo,
+    pub esink: tidings_server::Esink,
+    /// Serve TLS with a certificate of our own making where none is set.
+    #[serde(skip)]
+    pub self_signed: bool,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
 }
@@ -177,6 +183,9 @@ impl Default for Config {
             databases: BTreeMap::new(),
             sources: Vec::new(),
             broker: Broker::default(),
+            socketio: Default::default(),
+            esink: Default::default(),
+            self_signed: false,
             users: UserSettings::default(),
             time: Default::default(),
         }

@@ -26,8 +26,8 @@ mod users;
 
 pub(crate) use address::Query;
 
-use crate::dialect::{broker, entity_sync};
-use crate::{Door, ws};
+use crate::dialect::{broker, entity_sync, esink};
+use crate::{Door, socketio, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
@@ -93,6 +93,10 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/user_events", || get(broker::lists::own), Broker),
     Route::new("GET", "/events", || get(broker::events::get), Broker),
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
+    Route::new("GET", "/socket.io/", || get(socketio::get), Watched),
+    Route::new("POST", "/socket.io/", || post(socketio::post), Watched),
+    Route::new("POST", "/publish", || post(esink::publish), Watched),
+    Route::new("GET", "/ping", || get(esink::ping), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),
@@ -107,6 +111,15 @@ impl Route {
         wrap: Wrap,
     ) -> Self {
         Self { method, path, handler, wrap }
+    }
+
+    /// Whether its interface is switched on.
+    fn is_on(&self, door: &Door) -> bool {
+        match self.path {
+            "/socket.io/" => door.config.socketio.enabled,
+            "/publish" | "/ping" => door.config.esink.enabled,
+            _ => self.wrap != Broker || door.config.broker,
+        }
     }
 
     /// What matches no route, as metrics name it: one name, however many paths are tried.
@@ -126,7 +139,7 @@ pub(crate) fn is_route(path: &str) -> bool {
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
-    for route in ROUTES.iter().filter(|route| route.wrap != Broker || door.config.broker) {
+    for route in ROUTES.iter().filter(|route| route.is_on(&door)) {
         let mut handler = (route.handler)();
         if route.wrap == Compressed {
             handler = handler.layer(from_fn(layers::compress));

@@ -5,6 +5,7 @@ mod broker;
 mod cli;
 mod crash;
 mod entities;
+mod esink;
 mod filter;
 mod gate;
 mod harness;

@@ -45,6 +45,7 @@ const OWNED: &[(&[&str], &[&str], &[&str])] = &[
         &["tidings-drivers"],
         &["tidings"],
     ),
+    (&["json5", "rcgen"], &["tidings"], &[]),
     (&["anyhow"], &["tidings", "xtask"], &[]),
 ];
 

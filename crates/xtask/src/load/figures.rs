@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length};
+use super::{broker, length, socketio};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -65,6 +65,12 @@ pub const ALL: &[Figure] = &[
     },
     Figure { name: "entities-nats", what: "the same over NATS", take: entities::over_nats },
     Figure { name: "entities-idle", what: "10,000 idle clients of entity-sync", take: entities::idle },
+    Figure { name: "socketio-fan", what: "1,000 Socket.IO clients, 50 events/s", take: socketio::fan },
+    Figure {
+        name: "socketio-burst",
+        what: "1,000 Socket.IO clients, as fast as it goes",
+        take: socketio::burst,
+    },
     Figure { name: "start", what: "first answer and memory on an empty log", take: start },
     Figure {
         name: "broker-connect",

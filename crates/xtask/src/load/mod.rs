@@ -9,6 +9,7 @@ mod figures;
 mod length;
 mod meter;
 mod row;
+mod socketio;
 mod stage;
 
 use crate::step;

@@ -10,6 +10,17 @@ use tokio::process::{Child, Command};
 /// The variable that marks our processes; it must not begin with `TIDINGS_`.
 const MARK: &str = "IT_MARK";
 
+/// Other variables that mean something to the program.
+const FOREIGN: &[&str] = &[
+    "ER_JWT_SECRET",
+    "SAVE_PATH",
+    "RUST_LOG",
+    "SECURITY_TOKEN",
+    "FILTERS",
+    "TABLE_NAMES",
+    "POSTGRES_DATABASE_URL",
+];
+
 /// Where one test's processes run.
 pub struct Program {
     mark: String,
@@ -55,9 +66,9 @@ impl Program {
     pub fn command_of<S: AsRef<std::ffi::OsStr>>(&self, program: &Path, dir: &Path, args: &[S]) -> Command {
         let mut command = Command::new(program);
         command.args(args).current_dir(dir).env(MARK, &self.mark).kill_on_drop(true);
-        for (name, _) in std::env::vars().filter(|(n, _)| {
-            n.starts_with("TIDINGS_") || ["ER_JWT_SECRET", "SAVE_PATH", "RUST_LOG"].contains(&n.as_str())
-        }) {
+        for (name, _) in
+            std::env::vars().filter(|(n, _)| n.starts_with("TIDINGS_") || FOREIGN.contains(&n.as_str()))
+        {
             command.env_remove(name);
         }
         // Tests ask no time server but their own, which a flag names.

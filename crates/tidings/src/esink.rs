@@ -1,0 +1,64 @@
+//! Puts Esink's interface together at the start: names checked, tokens looked up, a certificate where none is set.
+
+use crate::config::{Config, ConfigError};
+use crate::drivers;
+use crate::entities::{EntitiesError, refuse};
+use crate::secret;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tidings_engine::auth::TokenLookup;
+use tidings_model::TopicName;
+use tidings_server::TlsFiles;
+
+/// Whether the names of topics, tables and columns are such.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |said_by: &str, what: String| ConfigError::Value { said_by: said_by.to_owned(), what };
+    for name in &config.socketio.topics {
+        let done = TopicName::parse_captured(name);
+        done.map_err(|e| refuse("socketio.topics", format!("{name:?}: {e}")))?;
+    }
+    let topic = TopicName::parse(&config.esink.topic);
+    let topic = topic.map_err(|e| refuse("esink.topic", format!("{:?}: {e}", config.esink.topic)))?;
+    if topic.is_system() {
+        return Err(refuse("esink.topic", format!("{topic} belongs to the system")));
+    }
+    config.esink.filtered().map(drop).map_err(|what| refuse("esink.filters", what))
+}
+
+/// Looks up the application's own tokens, where a database of them is set.
+pub fn token_lookup(config: &Config) -> Result<Option<Arc<dyn TokenLookup>>, EntitiesError> {
+    let Some(name) = &config.esink.auth_database else { return Ok(None) };
+    let origins = drivers::Origins::open(config)?;
+    let database = origins.database("esink.auth_database", name)?;
+    let lookup = database.tokens(&config.esink.auth_table, &config.esink.auth_column);
+    Ok(Some(Arc::new(lookup.map_err(|e| refuse("esink.auth_table", e))?)))
+}
+
+/// A certificate that nobody else vouches for, kept in the data directory from the first time on.
+pub fn self_signed(data: &Path) -> io::Result<TlsFiles> {
+    let dir = data.join("tls");
+    let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
+    tracing::warn!(
+        cert = %files.cert.display(),
+        "USE_SSL without a certificate: serving one that browsers do not trust; set TIDINGS_HTTP_TLS_CERT and TIDINGS_HTTP_TLS_KEY"
+    );
+    if files.cert.exists() && files.key.exists() {
+        return Ok(files);
+    }
+    secret::make_dir(&dir)?;
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+    // The key first: a certificate means that its key is there.
+    write(&files.key, &made.signing_key.serialize_pem())?;
+    write(&files.cert, &made.cert.pem())?;
+    Ok(files)
+}
+
+fn write(path: &PathBuf, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

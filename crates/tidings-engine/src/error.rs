@@ -18,6 +18,12 @@ pub enum Error {
     SystemTopic(TopicName),
     #[error("nothing has been published to topic {0}")]
     TopicUnknown(TopicName),
+    #[error("topic {topic} holds the rows that source {source_name} captures; only it publishes there")]
+    TopicCaptured { topic: TopicName, source_name: String },
+    #[error("topic {topic} belongs to source {source_name} already")]
+    CapturedByAnother { topic: TopicName, source_name: String },
+    #[error("topic {topic} does not belong to source {source_name}")]
+    NotCaptured { topic: TopicName, source_name: String },
     #[error("there are {0} topics already; no new one can be created")]
     TopicsFull(usize),
     #[error("a stream names at most {max} topics, this one {found}")]
@@ -41,7 +47,7 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] tidings_log::Error),
     #[error(transparent)]
-    EntityInvalid(#[from] TopicError),
+    NameInvalid(#[from] TopicError),
     #[error("no entity is called {0}")]
     EntityUnknown(TopicName),
     #[error("at most {0} entities may be subscribed to at once")]
@@ -70,6 +76,8 @@ impl Error {
             Self::SystemTopic(_) | Self::NotBrokers(_) => Code::Forbidden,
             Self::TimestampRange(_) => Code::EventInvalid,
             Self::TopicUnknown(_) => Code::TopicUnknown,
+            Self::TopicCaptured { .. } | Self::CapturedByAnother { .. } => Code::TopicCaptured,
+            Self::NotCaptured { .. } => Code::Internal,
             Self::TopicsFull(_) => Code::TopicsFull,
             Self::TopicsTooMany { .. } => Code::TopicsTooMany,
             Self::Event { source, .. } => source.code(),
@@ -81,7 +89,7 @@ impl Error {
             Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,
             Self::Log(e) => e.code(),
-            Self::EntityInvalid(_) => Code::TopicInvalid,
+            Self::NameInvalid(_) => Code::TopicInvalid,
             Self::EntityUnknown(_) => Code::EntityUnknown,
             Self::EntitiesTooMany(_) => Code::SubscriptionsTooMany,
             Self::Rows(e) => e.code(),

@@ -8,9 +8,9 @@ use crate::listeners::{Listener, Listeners, Place};
 use crate::passing;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use tidings_model::{Epoch, Event, Offset, Topic};
+use tidings_model::{Epoch, Event, Offset, Topic, UserId, View};
 
 /// A wire format's place among the encodings an entry remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,15 +21,24 @@ impl Format {
     pub const COUNT: usize = 6;
 }
 
-/// An event with its encodings, each made once and shared by every subscriber.
+/// An event with its encodings, each made once and shared by every subscriber who may see the same of it.
 pub struct Entry {
     pub event: Event,
     encoded: [OnceLock<Bytes>; Format::COUNT],
+    /// The event for those who may see only some of it.
+    partial: OnceLock<Box<[OnceLock<Arc<Entry>>; View::PARTIAL]>>,
 }
 
 impl Entry {
     pub fn new(event: Event) -> Self {
-        Self { event, encoded: Default::default() }
+        Self { event, encoded: Default::default(), partial: OnceLock::new() }
+    }
+
+    /// The entry of the event as `view` shows it.
+    pub(crate) fn shown(self: &Arc<Self>, view: View) -> Arc<Self> {
+        let Some(place) = view.place() else { return Arc::clone(self) };
+        let partial = &self.partial.get_or_init(Box::default)[place];
+        Arc::clone(partial.get_or_init(|| Arc::new(Self::new(self.event.shown(view)))))
     }
 
     /// The bytes in `format`, made by `encode` the first time.
@@ -88,14 +97,27 @@ impl Shared {
     }
 }
 
-/// The live side of one address.
+/// A reader of a topic where events are found by user: one with an id, or without.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Viewer(pub Option<UserId>);
+
+impl Viewer {
+    pub fn id(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+/// The live side of one address, or of what concerns one viewer there.
 pub struct Feed {
     topic: Topic,
+    pub(crate) viewer: Option<Viewer>,
     pub(crate) shared: Arc<Shared>,
     ring: Mutex<Ring>,
     pub(crate) passing: passing::Ring,
     /// Counted by the hub.
     pub(crate) readers: AtomicUsize,
+    /// Has news that nobody was woken for yet.
+    is_touched: AtomicBool,
     listeners: Listeners,
 }
 
@@ -125,11 +147,14 @@ impl Feed {
         events_max: usize,
         bytes_max: usize,
         passing: passing::Ring,
+        viewer: Option<Viewer>,
     ) -> Self {
         let ring = Ring { floor: None, entries: VecDeque::new(), bytes: 0, events_max, bytes_max };
         Self {
             topic,
+            viewer,
             shared,
+            is_touched: AtomicBool::new(false),
             ring: Mutex::new(ring),
             passing,
             readers: AtomicUsize::new(0),
@@ -191,12 +216,24 @@ impl Feed {
         ring.bytes = 0;
     }
 
+    /// Narrows the ring, since there are many of its kind.
+    pub(crate) fn narrow(&self, events_max: usize, bytes_max: usize) {
+        let mut ring = self.ring.lock().expect("no panic while holding the lock");
+        (ring.events_max, ring.bytes_max) = (events_max, bytes_max);
+    }
+
+    /// Notes that there are news; `false` if that was noted before.
+    pub(crate) fn touch(&self) -> bool {
+        !self.is_touched.swap(true, Ordering::AcqRel)
+    }
+
     /// Where listeners are told of this feed.
     pub(crate) fn place(self: &Arc<Self>) -> Place {
         Place::of(self)
     }
 
     pub(crate) fn wake(self: &Arc<Self>) {
+        self.is_touched.store(false, Ordering::Release);
         self.listeners.wake(self.place());
     }
 

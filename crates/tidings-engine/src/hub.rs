@@ -5,13 +5,13 @@
 //! Never: sends anything to a subscriber itself. Concurrency: called by the log's writer in commit order,
 //! and by readers that join and leave.
 
-use crate::feed::{Entry, Feed, Shared};
+use crate::feed::{Entry, Feed, Shared, Viewer};
 use crate::passing;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tidings_log::Observer;
-use tidings_model::{Event, Key, Limits, Offset, Topic, TopicName};
+use tidings_model::{Event, Key, Limits, Offset, Principal, RecordWriter, Topic, TopicName, UserId};
 use tokio::sync::Notify;
 
 /// Who reads what live.
@@ -24,7 +24,13 @@ pub struct Hub {
     /// Rung when the schedule changed.
     pub(crate) due: Notify,
     watcher: OnceLock<Arc<dyn TopicWatcher>>,
+    /// Topics whose events are found by user.
+    routed: RwLock<HashSet<TopicName>>,
 }
+
+/// Of a viewer's ring, however many viewers there are: a burst of its own events.
+const VIEWER_EVENTS_MIN: usize = 16;
+const VIEWER_BYTES_MIN: usize = 16 << 10;
 
 /// Wants to know that any topic has changed. Called on the log's writer path: it only leaves a note.
 pub trait TopicWatcher: Send + Sync {
@@ -41,13 +47,37 @@ struct Channel {
 struct Feeds {
     whole: Option<Arc<Feed>>,
     keys: HashMap<Key, Arc<Feed>>,
+    /// Of the whole topic too, each with what concerns that viewer only.
+    viewers: HashMap<UserId, Arc<Feed>>,
+    without_id: Option<Arc<Feed>>,
     /// The last offset told; a jump means that a call was lost.
     last: Option<Offset>,
 }
 
 impl Feeds {
     fn all(&self) -> impl Iterator<Item = &Arc<Feed>> {
-        self.whole.iter().chain(self.keys.values())
+        let viewers = self.viewers.values().chain(&self.without_id);
+        self.whole.iter().chain(self.keys.values()).chain(viewers)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.whole.is_none() && self.keys.is_empty() && self.viewers.is_empty() && self.without_id.is_none()
+    }
+
+    /// Calls `push` once for each feed that the event belongs to; the cost is that of these feeds.
+    fn each(&self, event: &Event, mut push: impl FnMut(&Arc<Feed>)) {
+        let keyed = event.key().and_then(|k| Key::parse(k).ok()).and_then(|k| self.keys.get(&k));
+        self.whole.iter().chain(keyed).for_each(&mut push);
+        if self.viewers.is_empty() && self.without_id.is_none() {
+            return;
+        }
+        match RecordWriter::routing(event.record().as_bytes()) {
+            Some(routing) if !routing.is_everyones() => {
+                let ids = routing.users().filter_map(|(id, _)| std::str::from_utf8(id).ok());
+                ids.filter_map(|id| self.viewers.get(id)).for_each(push);
+            }
+            _ => self.viewers.values().chain(&self.without_id).for_each(push),
+        }
     }
 }
 
@@ -61,7 +91,24 @@ impl Hub {
             passing_bytes: limits.passing_bytes,
             due: Notify::new(),
             watcher: OnceLock::new(),
+            routed: RwLock::new(HashSet::from([TopicName::schedule()])),
         }
+    }
+
+    /// Takes note of whether events of `topic` are found by user.
+    pub(crate) fn set_routed(&self, topic: &TopicName, is_routed: bool) {
+        let mut routed = self.routed.write().expect("no panic while holding the lock");
+        if is_routed || topic.is_schedule() { routed.insert(topic.clone()) } else { routed.remove(topic) };
+    }
+
+    /// As whom `who` reads the whole of `topic`; `None` where it reads all of it, or one key. Either way it is given
+    /// only what it may see: this decides what it costs.
+    pub(crate) fn viewer(&self, who: &Principal, topic: &Topic) -> Option<Viewer> {
+        if who.is_admin || topic.key.is_some() {
+            return None;
+        }
+        let routed = self.routed.read().expect("no panic while holding the lock");
+        routed.contains(&topic.name).then(|| Viewer(who.id.clone()))
     }
 
     /// Tells `watcher` of every topic that changes from now on; there is one at most.
@@ -75,8 +122,9 @@ impl Hub {
         }
     }
 
-    /// The feed of `topic`, which from now on takes in every new event of that address.
-    pub(crate) fn join(&self, topic: &Topic) -> Arc<Feed> {
+    /// The feed of `topic`, which from now on takes in every new event of that address, or those of it that
+    /// concern `viewer`.
+    pub(crate) fn join(&self, topic: &Topic, viewer: Option<Viewer>) -> Arc<Feed> {
         let mut channels = self.channels.write().expect("no panic while holding the lock");
         let channel = channels
             .entry(topic.name.clone())
@@ -85,14 +133,22 @@ impl Hub {
         let last = feeds.last;
         let make = || {
             let shared = Arc::clone(&channel.shared);
-            let passing = passing::Ring::new(self.passing_events, self.passing_bytes);
-            let feed = Feed::new(topic.clone(), shared, self.ring_events, self.ring_bytes, passing);
+            let passing = match &viewer {
+                None => passing::Ring::new(self.passing_events, self.passing_bytes),
+                Some(_) => passing::Ring::new(VIEWER_EVENTS_MIN, VIEWER_BYTES_MIN),
+            };
+            let (events, bytes) = (self.ring_events, self.ring_bytes);
+            let feed = Feed::new(topic.clone(), shared, events, bytes, passing, viewer.clone());
             last.into_iter().for_each(|floor| feed.start(floor));
             Arc::new(feed)
         };
-        let feed = match &topic.key {
-            None => Arc::clone(feeds.whole.get_or_insert_with(make)),
-            Some(key) => Arc::clone(feeds.keys.entry(key.clone()).or_insert_with(make)),
+        let feed = match (&topic.key, &viewer) {
+            (Some(key), _) => Arc::clone(feeds.keys.entry(key.clone()).or_insert_with(make)),
+            (None, None) => Arc::clone(feeds.whole.get_or_insert_with(make)),
+            (None, Some(Viewer(None))) => Arc::clone(feeds.without_id.get_or_insert_with(make)),
+            (None, Some(Viewer(Some(id)))) => {
+                Arc::clone(feeds.viewers.entry(Arc::clone(id)).or_insert_with(make))
+            }
         };
         feed.readers.fetch_add(1, Ordering::Relaxed);
         feed
@@ -108,11 +164,13 @@ impl Hub {
         }
         let Some(channel) = channels.get(&topic.name) else { return };
         let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");
-        match &topic.key {
-            None => feeds.whole = None,
-            Some(key) => drop(feeds.keys.remove(key)),
+        match (&topic.key, &feed.viewer) {
+            (Some(key), _) => drop(feeds.keys.remove(key)),
+            (None, None) => feeds.whole = None,
+            (None, Some(Viewer(None))) => feeds.without_id = None,
+            (None, Some(Viewer(Some(id)))) => drop(feeds.viewers.remove(id)),
         }
-        if feeds.whole.is_none() && feeds.keys.is_empty() {
+        if feeds.is_empty() {
             drop(feeds);
             channels.remove(&topic.name);
         }
@@ -133,14 +191,13 @@ impl Hub {
             let mut number = channel.shared.passed();
             for event in events {
                 number += 1;
-                let keyed = event.key().and_then(|k| Key::parse(k).ok()).and_then(|k| feeds.keys.get(&k));
                 let entry = Arc::new(Entry::new(event));
-                for feed in feeds.whole.iter().chain(keyed) {
+                feeds.each(&entry.event, |feed| {
                     feed.passing.push(number, Arc::clone(&entry));
-                    if !touched.iter().any(|t| Arc::ptr_eq(t, feed)) {
+                    if feed.touch() {
                         touched.push(Arc::clone(feed));
                     }
-                }
+                });
             }
             channel.shared.set_passed(number);
         }
@@ -159,6 +216,10 @@ impl Observer for Hub {
         let mut touched: Vec<Arc<Feed>> = Vec::new();
         {
             let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");
+            // All viewers together keep about as much as a few addresses do.
+            let share = |all: usize, least: usize| (all * 16 / feeds.viewers.len().max(1)).clamp(least, all.max(least));
+            let viewer_events = share(self.ring_events, VIEWER_EVENTS_MIN).min(self.ring_events);
+            let viewer_bytes = share(self.ring_bytes, VIEWER_BYTES_MIN).min(self.ring_bytes);
             for event in events {
                 let offset = event.offset();
                 let before = Offset(offset.0 - 1);
@@ -167,17 +228,16 @@ impl Observer for Hub {
                 }
                 feeds.last = Some(offset);
                 channel.shared.set_epoch(event.epoch());
-                let keyed = event.key().and_then(|k| Key::parse(k).ok()).and_then(|k| feeds.keys.get(&k));
-                if feeds.whole.is_none() && keyed.is_none() {
-                    continue;
-                }
                 let entry = Arc::new(Entry::new(event));
-                for feed in feeds.whole.iter().chain(keyed) {
+                feeds.each(&entry.event, |feed| {
+                    if feed.viewer.is_some() {
+                        feed.narrow(viewer_events, viewer_bytes);
+                    }
                     feed.push(Arc::clone(&entry));
-                    if !touched.iter().any(|t| Arc::ptr_eq(t, feed)) {
+                    if feed.touch() {
                         touched.push(Arc::clone(feed));
                     }
-                }
+                });
             }
             feeds.last = Some(tail);
             channel.shared.raise(tail);

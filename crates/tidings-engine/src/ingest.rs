@@ -4,9 +4,9 @@
 //! nothing. Never: opens a socket, knows a transport, retries.
 
 use crate::{Error, Tidings, schedule};
-use tidings_log::{Append, Batch, Due, DuePut, RegistryChange};
+use tidings_log::{Append, Batch, Due, DuePut};
 use tidings_model::{
-    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Timestamp, Topic, TopicName, Uuid,
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Sight, Timestamp, Topic, TopicName, Uuid,
 };
 
 /// What became of one event, in the order of the call.
@@ -71,34 +71,23 @@ impl Tidings {
             self.check(who, event, index, previous)?;
             previous = Some(&event.topic);
         }
-        self.store(who, events, Vec::new()).await
+        self.store(who, self.decide(events)?, Batch::default()).await
     }
 
-    /// Commits events that have passed their checks, together with `registry`.
+    /// Commits events that have passed their checks, each with who may see it, together with what `batch` holds
+    /// already.
     pub(crate) async fn store(
         &self,
         who: &Principal,
-        events: Vec<NewEvent>,
-        registry: Vec<RegistryChange>,
-    ) -> Result<Receipt, Error> {
-        self.store_for(who, events, registry, None).await
-    }
-
-    /// As [`Tidings::store`], for an audience: only these users may see the events.
-    pub(crate) async fn store_for(
-        &self,
-        who: &Principal,
-        events: Vec<NewEvent>,
-        registry: Vec<RegistryChange>,
-        audience: Option<&[&str]>,
+        events: Vec<(NewEvent, Sight)>,
+        mut batch: Batch,
     ) -> Result<Receipt, Error> {
         let now = self.clock().now();
-        let mut batch = Batch { registry, ..Batch::default() };
         let mut receipts = Vec::with_capacity(events.len());
         let mut references = Vec::new();
-        for event in events {
+        for (event, sight) in events {
             let id = event.id.unwrap_or_else(Uuid::now_v7);
-            let record = RecordWriter::encode_for(&event, id, audience);
+            let record = RecordWriter::encode_for(&event, id, &sight);
             let is_due_later = event.available_at.is_some_and(|at| at > now);
             self.reach().refer(&event, id, is_due_later, &mut references);
             let fate = match event.available_at {
@@ -117,7 +106,7 @@ impl Tidings {
             };
             receipts.push(Published { id, topic: event.topic, fate, duplicate: false });
         }
-        if receipts.is_empty() {
+        if receipts.is_empty() && batch.is_empty() {
             return Ok(Receipt { events: receipts });
         }
         // Behind the events themselves, so that the answers below stay in their order.
@@ -161,6 +150,7 @@ impl Tidings {
         if !who.may_publish(&event.topic) {
             return Err(Error::MayNotPublish(event.topic.clone()));
         }
+        self.check_free(&event.topic.name)?;
         self.check_room(&event.topic.name)
     }
 
@@ -178,8 +168,20 @@ impl Tidings {
         Ok(())
     }
 
-    /// Whether there is room for the topic, should it be a new one.
+    /// Whether anybody with the grant may publish to the topic: no source owns it.
+    pub(crate) fn check_free(&self, name: &TopicName) -> Result<(), Error> {
+        match self.owners().of(name) {
+            None => Ok(()),
+            Some(owner) => Err(Error::TopicCaptured { topic: name.clone(), source_name: owner.to_string() }),
+        }
+    }
+
+    /// Whether the topic may be made, should it be a new one.
     pub(crate) fn check_room(&self, name: &TopicName) -> Result<(), Error> {
+        // Bytes are never fewer than characters.
+        if name.as_str().len() > TopicName::CHARS_MAX && self.log().bounds(name).is_none() {
+            name.check_new()?;
+        }
         let max = self.limits().topics;
         if self.log().topic_count() >= max && self.log().bounds(name).is_none() {
             return Err(Error::TopicsFull(max));

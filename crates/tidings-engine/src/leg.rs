@@ -4,7 +4,7 @@ use crate::feed::{Entry, Feed, Fetched};
 use crate::subscription::{Gap, GapReason};
 use std::sync::Arc;
 use tidings_log::{Bounds, Error as LogError, Log, ReadMax};
-use tidings_model::{Cursor, Epoch, Event, Filter, From, Offset, Position, Principal, Topic};
+use tidings_model::{Cursor, Epoch, Event, Filter, From, Offset, Position, Topic};
 
 /// A cursor over one address.
 pub(crate) struct Leg {
@@ -25,6 +25,8 @@ pub(crate) struct Leg {
     pub gap: Option<Gap>,
     /// Unsubscribed, but still owes another leg what that left to it, up to here.
     pub retired: Option<Offset>,
+    /// The way through State was found for another reader.
+    is_state_anothers: bool,
     /// The number of the newest passing event that was there before this leg, and of the last it has seen.
     joined: u64,
     passed: u64,
@@ -78,6 +80,7 @@ impl Leg {
             state: None,
             gap: None,
             retired: None,
+            is_state_anothers: false,
             joined: passed,
             passed,
             is_marked: false,
@@ -137,7 +140,10 @@ impl Leg {
     }
 
     async fn walk_state(&mut self, log: &dyn Log, after: Offset) -> Result<(), LogError> {
-        let state = log.state(&self.topic.name, self.topic.key.as_ref()).await?;
+        let state = match &self.feed.viewer {
+            None => log.state(&self.topic.name, self.topic.key.as_ref()).await?,
+            Some(viewer) => log.state_audience(&self.topic.name, viewer.id()).await?,
+        };
         let at = state.offsets.partition_point(|o| *o <= after);
         self.state = Some(StateWalk { offsets: state.offsets, at, tail: state.tail });
         Ok(())
@@ -182,7 +188,7 @@ impl Leg {
             }
         }
         if let Some(walk) = &self.state {
-            if walk.at < walk.offsets.len() {
+            if walk.at < walk.offsets.len() || self.is_state_anothers {
                 return Offer::Behind;
             }
             self.cursor = self.cursor.max(walk.tail);
@@ -224,6 +230,10 @@ impl Leg {
 
     /// Reads what the ring does not hold. The cursor moves only when the answer is there.
     pub async fn fetch(&mut self, log: &dyn Log, max: ReadMax) -> Result<Offer, LogError> {
+        if self.is_state_anothers && self.state.is_some() {
+            self.walk_state(log, self.cursor).await?;
+            self.is_state_anothers = false;
+        }
         if let Some(walk) = &mut self.state {
             let rest = &walk.offsets[walk.at..];
             let events = log.read_at(&self.topic.name, rest, max).await?;
@@ -252,12 +262,18 @@ impl Leg {
         if self.cursor.next() < bounds.oldest {
             return Ok(Offer::Gap(self.trimmed(bounds)));
         }
-        let answer = match &self.topic.key {
-            None => log.read(&self.topic.name, self.cursor, max).await,
-            Some(key) => log.read_key(&self.topic.name, key, self.cursor, max).await,
+        let answer = match (&self.topic.key, &self.feed.viewer) {
+            (None, None) => log.read(&self.topic.name, self.cursor, max).await.map(|read| (read, None)),
+            (Some(key), _) => {
+                log.read_key(&self.topic.name, key, self.cursor, max).await.map(|read| (read, None))
+            }
+            (None, Some(viewer)) => {
+                let found = log.read_audience(&self.topic.name, viewer.id(), self.cursor, max).await;
+                found.map(|found| (found.events, Some(found.up_to)))
+            }
         };
-        let events = match answer {
-            Ok(events) => events,
+        let (events, up_to) = match answer {
+            Ok(found) => found,
             // Trimmed in the meantime, or a hole that a repair has left: it goes on behind that.
             Err(LogError::Trimmed { oldest, .. }) => {
                 let bounds = log.bounds(&self.topic.name).unwrap_or(bounds);
@@ -271,8 +287,12 @@ impl Leg {
         }
         self.epoch = Some(bounds.epoch);
         let Some(last) = events.last().map(Event::offset) else {
-            // Nothing of this key up to the tail seen before reading.
-            self.cursor = self.cursor.max(bounds.tail);
+            // Nothing of this key up to the tail seen before reading; by user, up to where it was searched.
+            self.cursor = self.cursor.max(up_to.unwrap_or(bounds.tail));
+            if self.cursor < bounds.tail {
+                self.log_tail = self.log_tail.max(bounds.tail);
+                return Ok(Offer::Nothing);
+            }
             self.log_tail = self.log_tail.min(self.cursor);
             return Ok(Offer::Nothing);
         };
@@ -285,6 +305,19 @@ impl Leg {
         self.epoch = Some(bounds.epoch);
         self.cursor = Offset(bounds.oldest.0 - 1);
         gap
+    }
+
+    /// Goes on with another feed of the same topic, for another reader. What the new one has not taken in is read
+    /// from the log. The old feed is returned.
+    pub fn reseat(&mut self, log: &dyn Log, feed: Arc<Feed>) -> Arc<Feed> {
+        self.is_state_anothers = true;
+        if let Some(bounds) = log.bounds(&self.topic.name)
+            && self.epoch == Some(bounds.epoch)
+        {
+            self.log_tail = self.log_tail.max(bounds.tail);
+        }
+        self.passed = feed.shared.passed();
+        std::mem::replace(&mut self.feed, feed)
     }
 
     /// Looks at the log itself, in case a wake-up was lost.
@@ -301,10 +334,6 @@ impl Leg {
         self.state.is_some() || self.cursor < self.log_tail
     }
 
-    /// Whether this leg delivers `event`, its own cursor and other legs aside (I6).
-    pub fn wants(&self, event: &Event, who: &Principal) -> bool {
-        who.may_see(event) && self.filter.matches(event)
-    }
 
     /// Whether this leg also covers what `other` delivers at `event`.
     pub fn covers(&self, other: &Self, event: &Event) -> bool {

@@ -1,12 +1,13 @@
 //! Tidings without a socket: what an embedding program takes.
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
-//! retention; the verification of tokens; entities and the bus that says that one changed; how sources are doing. Never: opens a socket, knows a transport's frames.
+//! what sources capture and how they are doing; retention; the verification of tokens; entities and the bus that
+//! says that one changed. Never: opens a socket, knows a transport's frames.
 
-mod addressed;
 pub mod auth;
 pub mod broker;
 pub mod bus;
+mod capture;
 pub mod entities;
 mod error;
 mod feed;
@@ -16,13 +17,14 @@ mod leg;
 mod listeners;
 mod passing;
 mod retention;
+mod rules;
 mod schedule;
 mod services;
 mod sources;
 mod subscription;
 mod tidings;
 
-pub use addressed::To;
+pub use capture::{Addressee, Capture};
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};

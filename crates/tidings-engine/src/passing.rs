@@ -69,10 +69,12 @@ impl Tidings {
             if !who.may_publish(&event.topic) {
                 return Err(Error::MayNotPublish(event.topic.clone()));
             }
+            self.check_free(&event.topic.name)?;
         }
         let now = self.clock().now();
-        let stamped = events.into_iter().map(|event| {
-            let mut record = RecordWriter::encode(&event, event.id.unwrap_or_else(Uuid::now_v7));
+        let stamped = self.decide(events)?.into_iter().map(|(event, sight)| {
+            let id = event.id.unwrap_or_else(Uuid::now_v7);
+            let mut record = RecordWriter::encode_for(&event, id, &sight);
             RecordWriter::stamp(&mut record, now);
             Event::passing(event.topic.name, Bytes::from(record)).expect("a record just made")
         });

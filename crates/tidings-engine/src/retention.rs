@@ -1,10 +1,11 @@
 //! How long a topic's events are kept, and what else is set for a topic.
 
+use crate::rules::check_filter;
 use crate::{Error, Services, Tidings};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
-use tidings_model::{Offset, Principal, Topic, TopicName};
+use tidings_model::{Offset, Principal, RowRule, Topic, TopicName};
 
 pub(crate) const KIND: &str = "topic";
 
@@ -31,6 +32,13 @@ pub struct TopicSettings {
     /// settings do not mention it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker: Option<bool>,
+    /// Who may see an event: whoever's id stands in one of these columns of its data. Without one everyone with
+    /// the grant may, and nobody where the topic holds captured rows. Left as it is where settings do not mention it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_rule: Option<RowRule>,
+    /// Columns taken out of data before it is stored; left as they are where settings do not mention them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_columns: Option<Vec<Box<str>>>,
 }
 
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
@@ -51,7 +59,7 @@ impl TopicSettings {
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true, broker: None }
+        Self { retention: Retention::default(), state: true, broker: None, row_rule: None, filter_columns: None }
     }
 }
 
@@ -107,16 +115,25 @@ impl Tidings {
         settings: &TopicSettings,
     ) -> Result<(), Error> {
         admin(who)?;
-        let broker = match settings.broker {
-            None => self.topic_settings(name).await?.broker,
-            said => said,
-        };
-        let settings = TopicSettings { broker, ..settings.clone() };
+        if self.log().bounds(name).is_none() && self.owners().of(name).is_none() {
+            name.check_new()?;
+        }
+        check_filter(settings.filter_columns.as_deref().unwrap_or_default())?;
+        if name.is_system() && (settings.row_rule.is_some() || settings.filter_columns.is_some()) {
+            return Err(Error::SystemTopic(name.clone()));
+        }
+        // Who sets how long events are kept must not open a topic by the way.
+        let known = self.topic_settings(name).await?;
+        let mut settings = settings.clone();
+        settings.broker = settings.broker.or(known.broker);
+        settings.row_rule = settings.row_rule.or(known.row_rule);
+        settings.filter_columns = settings.filter_columns.or(known.filter_columns);
         let value = serde_json::to_vec(&settings).expect("plain fields");
         let change =
             RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
-        self.reach().mark(name, broker == Some(true));
+        self.reach().mark(name, settings.broker == Some(true));
+        self.rules_set(name, &settings);
         self.hub().tell(name);
         Ok(())
     }
@@ -134,6 +151,7 @@ impl Tidings {
         let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
         self.log().commit(batch).await?;
         self.reach().mark(name, false);
+        self.rules_set(name, &TopicSettings::default());
         self.hub().tell(name);
         Ok(())
     }

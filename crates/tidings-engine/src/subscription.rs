@@ -140,7 +140,7 @@ impl Subscription {
         }
         self.remove(&topic);
         // Joined before the log is asked: from here on nothing can be missed.
-        let joined = Joined { hub: &self.hub, feed: Some(self.hub.join(&topic)) };
+        let joined = Joined { hub: &self.hub, feed: Some(self.hub.join(&topic, self.hub.viewer(&self.who, &topic))) };
         let leg = Leg::open(&*self.log, joined.feed(), topic, from, filter).await?;
         joined.keep();
         if self.is_listening {
@@ -248,8 +248,26 @@ impl Subscription {
                 self.drop_leg(i);
             }
         }
+        self.reseat();
         lost.extend(entities.iter().map(EntityKey::topic));
         lost
+    }
+
+    /// Moves legs that were another reader's to feeds of this one.
+    fn reseat(&mut self) {
+        let listener = self.is_listening.then(|| self.listener());
+        for leg in &mut self.legs {
+            let viewer = self.hub.viewer(&self.who, &leg.topic);
+            // Where everything is told, nothing is missed.
+            if leg.feed.viewer.is_none() || leg.feed.viewer == viewer {
+                continue;
+            }
+            let feed = self.hub.join(&leg.topic, viewer);
+            listener.iter().for_each(|listener| feed.listen(listener));
+            let former = leg.reseat(&*self.log, feed);
+            listener.iter().for_each(|listener| former.unlisten(listener));
+            self.hub.leave(&former);
+        }
     }
 
     pub fn principal(&self) -> &Arc<Principal> {
@@ -320,16 +338,18 @@ impl Subscription {
             Offer::Behind | Offer::Nothing => None,
             Offer::Passing(found) => {
                 let wanted = |(number, entry): (u64, Arc<Entry>)| {
-                    let (leg, event) = (&self.legs[i], &entry.event);
+                    let shown = entry.shown(self.who.view(&entry.event)?);
+                    let (leg, event) = (&self.legs[i], &shown.event);
                     let is_others = |other: &Leg| other.covers_passing(leg, number, event);
-                    let is_mine = leg.wants(event, &self.who) && !self.legs[..i].iter().any(is_others);
-                    is_mine.then_some(entry)
+                    let is_mine = leg.filter.matches(event) && !self.legs[..i].iter().any(is_others);
+                    is_mine.then_some(shown)
                 };
                 let entries: Vec<_> = found.into_iter().filter_map(wanted).collect();
                 (!entries.is_empty()).then_some(Item::Passing(entries))
             }
-            Offer::Entries { mut entries, in_state } => {
-                entries.retain(|e| self.is_wanted(i, &e.event));
+            Offer::Entries { entries, in_state } => {
+                let entries: Vec<_> =
+                    entries.iter().filter_map(|entry| self.wanted(i, entry, in_state)).collect();
                 if entries.is_empty() {
                     return None;
                 }
@@ -339,9 +359,17 @@ impl Subscription {
         }
     }
 
+    /// The entry as this reader may see it, if leg `i` has to deliver it. The filter looks at what is shown.
+    fn wanted(&self, i: usize, entry: &Arc<Entry>, in_state: bool) -> Option<Arc<Entry>> {
+        let shown = entry.shown(self.who.view(&entry.event)?);
+        // A row that has moved out of sight is not in State any more.
+        let is_gone = in_state && shown.event.record().is_deleted();
+        (!is_gone && self.is_wanted(i, &shown.event)).then_some(shown)
+    }
+
     fn is_wanted(&self, i: usize, event: &Event) -> bool {
         let leg = &self.legs[i];
-        if !leg.wants(event, &self.who) {
+        if !leg.filter.matches(event) {
             return false;
         }
         let is_others = |other: &Leg| other.covers(leg, event);

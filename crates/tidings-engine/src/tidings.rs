@@ -1,13 +1,15 @@
 //! The handle an embedding program and every door holds.
 
 use crate::broker::Reach;
+use crate::capture::Owners;
 use crate::entities::{Entities, NewestEvent, Resolver};
+use crate::rules::Rules;
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, Sources, retention, schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tidings_log::{Bounds, Clock, Error as LogError, Log, ReadMax};
+use tidings_log::{Bounds, Clock, Error as LogError, Found, Log, ReadMax};
 use tidings_model::{EntityKey, Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -23,6 +25,8 @@ struct Inner {
     reads: Arc<Semaphore>,
     counters: Counters,
     reach: Reach,
+    owners: Owners,
+    rules: Rules,
     entities: Entities,
     sources: Sources,
 }
@@ -80,9 +84,10 @@ impl Tidings {
     pub fn new(log: Arc<dyn Log>, hub: Arc<Hub>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let reads = Arc::new(Semaphore::new(limits.reads_at_once));
         let (counters, reach) = (Counters::default(), Reach::default());
+        let (owners, rules) = (Owners::default(), Rules::default());
         let entities = Entities::new(&limits);
         let sources = Sources::new(Arc::clone(&clock));
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, entities, sources }))
+        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, owners, rules, entities, sources }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -138,6 +143,16 @@ impl Tidings {
         &self.0.reach
     }
 
+    /// Which topics are captured.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.0.owners
+    }
+
+    /// Whom the events of each topic concern.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.0.rules
+    }
+
     /// Readings at the same time for those who are not live.
     pub(crate) fn reads(&self) -> &Semaphore {
         &self.0.reads
@@ -166,9 +181,19 @@ impl Tidings {
         let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
         let _permit = self.reading().await?;
         let read = loop {
-            let answer = match &topic.key {
-                None => self.log().read(&topic.name, after, max).await,
-                Some(key) => self.log().read_key(&topic.name, key, after, max).await,
+            let answer = match (&topic.key, self.hub().viewer(who, topic)) {
+                (Some(key), _) => {
+                    let found = self.log().read_key(&topic.name, key, after, max).await;
+                    // Nothing more of this key up to the tail seen before.
+                    found.map(|events| Found { up_to: last(&events).unwrap_or(bounds.tail), events })
+                }
+                (None, None) => {
+                    let found = self.log().read(&topic.name, after, max).await;
+                    found.map(|events| Found { up_to: last(&events).unwrap_or(after), events })
+                }
+                (None, Some(viewer)) => {
+                    self.log().read_audience(&topic.name, viewer.id(), after, max).await
+                }
             };
             match answer {
                 // Trimmed in the meantime, or a hole that a repair has left: the page begins behind it.
@@ -178,14 +203,9 @@ impl Tidings {
                 answer => break answer?,
             }
         };
-        let after = match (read.last(), &topic.key) {
-            (Some(last), _) => last.offset(),
-            // Nothing more of this key up to the tail seen before.
-            (None, Some(_)) => bounds.tail,
-            (None, None) => after,
-        };
-        let passes = |e: &Event| who.may_see(e) && filter.matches(e);
-        Ok(Page { events: read.into_iter().filter(passes).collect(), after, bounds, is_gap })
+        let shown = read.events.into_iter().filter_map(|e| Some(e.shown(who.view(&e)?)));
+        let events = shown.filter(|e| filter.matches(e)).collect();
+        Ok(Page { events, after: read.up_to, bounds, is_gap })
     }
 
     /// The offset after which `from` begins in `topic`, and whether that is a gap: the asked position belongs
@@ -228,13 +248,18 @@ impl Tidings {
         let bounds = self.readable(who, topic)?;
         let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
         let _permit = self.reading().await?;
-        let state = self.log().state(&topic.name, topic.key.as_ref()).await?;
+        let state = match self.hub().viewer(who, topic) {
+            None => self.log().state(&topic.name, topic.key.as_ref()).await?,
+            Some(viewer) => self.log().state_audience(&topic.name, viewer.id()).await?,
+        };
         let rest = &state.offsets[state.offsets.partition_point(|o| *o <= after)..];
         let events = self.log().read_at(&topic.name, rest, max).await?;
         let last = events.last().map(Event::offset);
         let is_through = last.is_none_or(|last| rest.last() <= Some(&last));
         let after = if is_through { state.tail.max(after) } else { last.expect("not through") };
-        let events = events.into_iter().filter(|e| who.may_see(e)).collect();
+        // A row that has moved out of sight is not there any more.
+        let shown = events.into_iter().filter_map(|e| Some(e.shown(who.view(&e)?)));
+        let events = shown.filter(|e| !e.record().is_deleted()).collect();
         Ok(Page { events, after, bounds, is_gap: false })
     }
 
@@ -293,4 +318,8 @@ impl Tidings {
         }
         Ok(subscription)
     }
+}
+
+fn last(events: &[Event]) -> Option<Offset> {
+    events.last().map(Event::offset)
 }

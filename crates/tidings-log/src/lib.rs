@@ -60,7 +60,25 @@ pub trait Log: Send + Sync + 'static {
     /// Events of one key after `after`, ascending, from the oldest kept on; at least one if there is one.
     fn read_key(&self, topic: &TopicName, key: &Key, after: Offset, max: ReadMax) -> Answer<'_, Vec<Event>>;
 
-    /// The offsets of State (newest event of each key, deleted keys left out), ascending, as of `tail`.
+    /// Events after `after` that may concern the reader with the id `user` (`None`: one without), ascending, at
+    /// least one if there is one, at most `max`; and how far the topic was searched for them.
+    ///
+    /// An event is left out only if it is neither for everyone nor, now or before, for that user. How it is found
+    /// costs what that user's events cost, where all events of the topic say whom they concern.
+    /// `Err(Trimmed)` as [`Log::read`]. Unknown topic: nothing.
+    fn read_audience(
+        &self,
+        topic: &TopicName,
+        user: Option<&str>,
+        after: Offset,
+        max: ReadMax,
+    ) -> Answer<'_, Found>;
+
+    /// As [`Log::state`] of a whole topic, leaving out rows that the reader with the id `user` cannot see.
+    fn state_audience(&self, topic: &TopicName, user: Option<&str>) -> Answer<'_, State>;
+
+    /// The offsets of State (newest event of each key, deleted keys left out, also those before the newest event
+    /// that empties the topic), ascending, as of `tail`.
     ///
     /// With `key` only that key's. May name offsets below the oldest kept event: State outlives retention.
     fn state(&self, topic: &TopicName, key: Option<&Key>) -> Answer<'_, State>;
@@ -148,6 +166,14 @@ pub struct Bounds {
 pub struct ReadMax {
     pub events: usize,
     pub bytes: usize,
+}
+
+/// Events that were searched for.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    pub events: Vec<Event>,
+    /// Up to here there are no others.
+    pub up_to: Offset,
 }
 
 /// The newest event of each key.

@@ -3,15 +3,15 @@
 //! Nothing survives the process. Every method answers at once, so it also runs without a runtime.
 
 use crate::{
-    Answer, Append, Appended, Batch, Bounds, Clock, Due, DuePage, DuePlace, DuePut, DueQuery, Error, Log,
-    Observer, ReadMax, Receipt, State,
+    Answer, Append, Appended, Batch, Bounds, Clock, Due, DuePage, DuePlace, DuePut, DueQuery, Error, Found,
+    Log, Observer, ReadMax, Receipt, State,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::future::ready;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tidings_model::{Epoch, Event, Key, Offset, RecordWriter, Timestamp, TopicName, Uuid};
+use tidings_model::{Epoch, Event, Key, Offset, RecordWriter, Timestamp, TopicName, Uuid, View};
 
 /// How long and how many client-given ids are remembered per topic.
 #[derive(Debug, Clone, Copy)]
@@ -208,6 +208,9 @@ impl Inner {
         if id_given {
             topic.ids.insert(id, offset);
         }
+        if event.record().truncates() {
+            topic.state.clear();
+        }
         if let Some(key) = event.key() {
             let key = Key::parse(key).expect("checked when it came in");
             if event.record().is_deleted() {
@@ -297,6 +300,36 @@ impl Log for MemoryLog {
             let from = after.0.max(topic.oldest.0 - 1) as usize;
             let events = topic.events.iter().skip(from).filter(|e| e.key() == Some(key.as_str()));
             Ok(within(max, events.cloned()))
+        }))
+    }
+
+    fn read_audience(
+        &self,
+        name: &TopicName,
+        user: Option<&str>,
+        after: Offset,
+        max: ReadMax,
+    ) -> Answer<'_, Found> {
+        now(self.with(name, Found::default(), |topic| {
+            if after.next() < topic.oldest {
+                let oldest = topic.oldest;
+                return Err(Error::Trimmed { topic: name.clone(), asked: after.next(), oldest });
+            }
+            let concerned = topic.events.iter().skip(after.0 as usize).filter(|e| e.view_of(user).is_some());
+            let events = within(max, concerned.clone().cloned());
+            let is_all = concerned.count() == events.len();
+            let last = events.last().map_or(after, Event::offset);
+            Ok(Found { events, up_to: if is_all { topic.bounds().tail.max(after) } else { last } })
+        }))
+    }
+
+    fn state_audience(&self, name: &TopicName, user: Option<&str>) -> Answer<'_, State> {
+        now(self.with(name, State { offsets: Vec::new(), tail: Offset::ZERO }, |topic| {
+            let is_seen = |view| !matches!(view, None | Some(View::Moved));
+            let all = topic.state.values().copied();
+            let mut offsets: Vec<Offset> = all.filter(|o| is_seen(topic.at(*o).view_of(user))).collect();
+            offsets.sort_unstable();
+            Ok(State { offsets, tail: topic.bounds().tail })
         }))
     }
 

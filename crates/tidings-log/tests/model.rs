@@ -4,16 +4,18 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tidings_log::conformance::{ALL, ManualClock, append, delete, due, topic};
+use tidings_log::conformance::{ALL, ManualClock, append, append_for, delete, due, topic};
 use tidings_log::embedded::Options;
 use tidings_log::memory::{IdWindow, MemoryLog};
 use tidings_log::{
     Batch, Due, DueQuery, EmbeddedLog, Error, Log, Mark, ReadMax, Receipt, RegistryChange, Trim,
 };
-use tidings_model::{Epoch, Event, Key, Offset, Timestamp, Uuid};
+use tidings_model::{Epoch, Event, Key, Offset, Sight, Timestamp, Uuid, View};
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 const KEYS: [&str; 3] = ["x", "xy", "z"];
+/// One's id begins another's.
+const USERS: [&str; 3] = ["ann", "anna", ""];
 const START_MS: i64 = 1_700_000_000_000;
 const WINDOW: IdWindow = IdWindow { age_ms: 5_000, events: 20 };
 
@@ -42,6 +44,9 @@ enum Step {
 #[derive(Debug, Clone)]
 enum Change {
     Append { topic: usize, key: Option<usize>, id: Option<u128>, bytes: u16 },
+    /// To whom, and who could see the row before.
+    Tell { topic: usize, key: Option<usize>, now: Option<Vec<usize>>, before: Option<Vec<usize>> },
+    Truncate(usize),
     Delete { topic: usize, key: usize },
     Drop(usize),
     DuePut { id: u128, at: u8, topic: usize },
@@ -51,12 +56,19 @@ enum Change {
     Trim { topic: usize, back: u64, keep_state: bool },
 }
 
+fn users() -> impl Strategy<Value = Option<Vec<usize>>> {
+    prop::option::weighted(0.8, prop::sample::subsequence((0..USERS.len()).collect::<Vec<_>>(), 0..3))
+}
+
 fn change(with_ids: bool) -> impl Strategy<Value = Change> {
     let id = if with_ids { prop::option::of(1..6u128).boxed() } else { Just(None).boxed() };
     let due_id = if with_ids { 1..6u128 } else { 6..9u128 };
     prop_oneof![
         12 => (0..3usize, prop::option::of(0..3usize), id, 0..400u16)
             .prop_map(|(topic, key, id, bytes)| Change::Append { topic, key, id, bytes }),
+        8 => (0..3usize, prop::option::of(0..3usize), users(), users())
+            .prop_map(|(topic, key, now, before)| Change::Tell { topic, key, before: before.filter(|_| now.is_some()), now }),
+        1 => (0..3usize).prop_map(Change::Truncate),
         2 => (0..3usize, 0..3usize).prop_map(|(topic, key)| Change::Delete { topic, key }),
         1 => (0..3usize).prop_map(Change::Drop),
         2 => (due_id.clone(), any::<u8>(), 0..3usize).prop_map(|(id, at, topic)| Change::DuePut { id, at, topic }),
@@ -135,6 +147,20 @@ impl Pair {
                         None => TOPICS[topic].to_owned(),
                     };
                     batch.appends.push(append(&address, id, &"7".repeat(usize::from(bytes) + 1)));
+                }
+                Change::Tell { topic, key, now, before } => {
+                    let address = match key {
+                        Some(key) => format!("{}:{}", TOPICS[topic], KEYS[key]),
+                        None => TOPICS[topic].to_owned(),
+                    };
+                    let ids = |users: Vec<usize>| users.into_iter().map(|u| USERS[u].into()).collect();
+                    let sight =
+                        Sight { audience: now.map(ids), before: before.map(ids), is_routed: true, truncates: false };
+                    batch.appends.push(append_for(&address, "\"told\"", &sight));
+                }
+                Change::Truncate(at) => {
+                    let sight = Sight { is_routed: at == 0, truncates: true, ..Sight::default() };
+                    batch.appends.push(append_for(TOPICS[at], "\"empty\"", &sight));
                 }
                 Change::Delete { topic, key } => {
                     batch.appends.push(delete(&format!("{}:{}", TOPICS[topic], KEYS[key])));
@@ -227,6 +253,16 @@ impl Pair {
                 assert_eq!(expected, log.state(&topic, Some(&key)).await.unwrap());
             }
         }
+        for user in [None].into_iter().chain(USERS.map(Some)) {
+            for after in [0, tail / 2, tail] {
+                for max in [ALL, ReadMax { events: 2, bytes: 900 }] {
+                    let expected = audience(model, &topic, user, after, max).await;
+                    assert_eq!(expected, audience(log, &topic, user, after, max).await, "{user:?} after {after}");
+                }
+            }
+            let (expected, found) = (state_of(model, &topic, user).await, state_of(log, &topic, user).await);
+            assert_eq!(expected, found, "State of {name} for {user:?}");
+        }
         for ms in (0..20_000).step_by(977) {
             let at = Timestamp::from_millis(START_MS + ms).unwrap();
             assert_eq!(model.at_time(&topic, at).await.unwrap(), log.at_time(&topic, at).await.unwrap());
@@ -236,6 +272,36 @@ impl Pair {
             assert_eq!(expected, log.at_size(&topic, bytes).await.unwrap(), "{bytes} bytes of {name}");
         }
     }
+}
+
+/// The offsets that a user finds, page by page, and what the search ended with.
+async fn audience(
+    log: &dyn Log,
+    topic: &tidings_model::TopicName,
+    user: Option<&str>,
+    after: u64,
+    max: ReadMax,
+) -> (Vec<u64>, Option<String>) {
+    let (mut found, mut after) = (Vec::new(), Offset(after));
+    let tail = log.bounds(topic).map_or(Offset::ZERO, |b| b.tail);
+    while after < tail {
+        let page = match log.read_audience(topic, user, after, max).await {
+            Ok(page) => page,
+            Err(error) => return (found, Some(error.to_string())),
+        };
+        assert!(page.up_to > after && page.events.iter().all(|e| e.offset() > after && e.offset() <= page.up_to));
+        found.extend(page.events.iter().filter(|e| e.view_of(user).is_some()).map(|e| e.offset().0));
+        after = page.up_to;
+    }
+    (found, None)
+}
+
+/// The offsets of State that a user sees.
+async fn state_of(log: &dyn Log, topic: &tidings_model::TopicName, user: Option<&str>) -> Vec<u64> {
+    let state = log.state_audience(topic, user).await.unwrap();
+    let events = log.read_at(topic, &state.offsets, ALL).await.unwrap();
+    let is_seen = |e: &&Event| e.view_of(user).is_some_and(|view| view != View::Moved);
+    events.iter().filter(is_seen).map(|e| e.offset().0).collect()
 }
 
 #[track_caller]

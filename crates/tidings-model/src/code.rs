@@ -34,6 +34,7 @@ codes! {
     Forbidden "forbidden" 403 false;
     TopicInvalid "topic_invalid" 400 false;
     TopicUnknown "topic_unknown" 404 false;
+    TopicCaptured "topic_captured" 403 false;
     TopicsTooMany "topics_too_many" 400 false;
     TopicsFull "topics_full" 507 false;
     EventInvalid "event_invalid" 400 false;

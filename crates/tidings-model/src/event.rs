@@ -13,34 +13,6 @@ pub struct Event {
     record: Record,
 }
 
-/// Who may see an event, decided once when it came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience<'a> {
-    Everyone,
-    Nobody,
-    Users(Users<'a>),
-}
-
-/// User ids, each with its length in one byte before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Users<'a>(&'a [u8]);
-
-impl<'a> Users<'a> {
-    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            let (&len, tail) = rest.split_first()?;
-            let (id, tail) = tail.split_at_checked(usize::from(len))?;
-            rest = tail;
-            Some(id)
-        })
-    }
-
-    pub fn contains(self, id: &str) -> bool {
-        self.iter().any(|own| own == id.as_bytes())
-    }
-}
-
 impl Event {
     pub fn new(topic: TopicName, epoch: Epoch, offset: Offset, bytes: Bytes) -> Result<Self, RecordError> {
         Ok(Self { topic, epoch, offset, record: Record::parse(bytes)? })
@@ -90,14 +62,6 @@ impl Event {
 
     pub fn published_at(&self) -> Timestamp {
         self.record.published_at()
-    }
-
-    pub fn audience(&self) -> Audience<'_> {
-        match self.record.audience() {
-            None => Audience::Everyone,
-            Some([]) => Audience::Nobody,
-            Some(users) => Audience::Users(Users(users)),
-        }
     }
 
     /// Bytes this event holds in memory, about.

@@ -1,6 +1,6 @@
 //! Who is asking, and what that one may do.
 
-use crate::{Audience, Event, Grants, Session, Timestamp, Topic};
+use crate::{Event, Grants, Session, Timestamp, Topic, View};
 use std::sync::Arc;
 
 /// The `sub` of a token: what row rules compare with.
@@ -50,14 +50,12 @@ impl Principal {
         self.is_admin || self.subscribe.cover(topic)
     }
 
-    /// Whether the event's audience includes this caller (I6).
-    pub fn may_see(&self, event: &Event) -> bool {
-        match event.audience() {
-            Audience::Everyone => true,
-            _ if self.is_admin => true,
-            Audience::Nobody => false,
-            Audience::Users(users) => self.id.as_deref().is_some_and(|id| users.contains(id)),
+    /// What of the event this caller may see, if anything (I6).
+    pub fn view(&self, event: &Event) -> Option<View> {
+        if self.is_admin {
+            return Some(View::Whole);
         }
+        event.view_of(self.id.as_deref())
     }
 }
 

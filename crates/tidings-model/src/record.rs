@@ -2,9 +2,12 @@
 //!
 //! All integers little endian. A fixed head of 30 bytes: id (16), published_at ms (8), flags (2), lengths of
 //! key, name, user and source (1 each, 0 = absent). Then, each only where its flag is set: occurred_at (8),
-//! available_at (8), and the lengths (4 each) of audience, context and attributes. Then the bytes of key,
-//! name, user, source, audience, context, attributes, and data up to the end.
+//! available_at (8), and the lengths (4 each) of audience, context, attributes and before. Then the bytes of key,
+//! name, user, source, audience, context, attributes, before, and data up to the end. Audience and before are
+//! user ids, each with its length in one byte before it.
 
+use crate::row_rule::Sight;
+use crate::sight::{Routing, Users};
 use crate::{NewEvent, Timestamp, Uuid};
 use bytes::Bytes;
 use std::ops::Range;
@@ -20,7 +23,12 @@ const ATTRIBUTES: u16 = 1 << 4;
 const DATA: u16 = 1 << 5;
 const DELETED: u16 = 1 << 6;
 const ID_GIVEN: u16 = 1 << 7;
-const KNOWN: u16 = (1 << 8) - 1;
+const BEFORE: u16 = 1 << 8;
+const ROUTED: u16 = 1 << 9;
+const TRUNCATES: u16 = 1 << 10;
+const KNOWN: u16 = (1 << 11) - 1;
+/// The parts whose lengths are there only where their flag is set.
+const LONG_PARTS: [u16; 4] = [AUDIENCE, CONTEXT, ATTRIBUTES, BEFORE];
 
 /// Bytes that are no record: the log is damaged or was written by something else.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +40,7 @@ pub struct RecordError(&'static str);
 pub struct Record {
     bytes: Bytes,
     /// Where each variable part ends; a part begins where the one before ends.
-    ends: [u32; 8],
+    ends: [u32; 9],
     /// Where the optional fixed parts end and the key begins.
     start: u32,
 }
@@ -46,6 +54,7 @@ enum Part {
     Audience,
     Context,
     Attributes,
+    Before,
     Data,
 }
 
@@ -74,17 +83,17 @@ impl Record {
                 Timestamp::from_millis(ms).ok_or(RecordError("time"))?;
             }
         }
-        let mut lens = [0usize; 7];
+        let mut lens = [0usize; 8];
         for (i, len) in lens.iter_mut().take(4).enumerate() {
             *len = usize::from(bytes[26 + i]);
         }
-        for (len, flag) in lens[4..].iter_mut().zip([AUDIENCE, CONTEXT, ATTRIBUTES]) {
+        for (len, flag) in lens[4..].iter_mut().zip(LONG_PARTS) {
             if let Some(i) = fixed(flag, 4)? {
                 *len = u32::from_le_bytes(bytes[i..i + 4].try_into().expect("4 bytes")) as usize;
             }
         }
         let start = at as u32;
-        let mut ends = [0u32; 8];
+        let mut ends = [0u32; 9];
         for (end, len) in ends.iter_mut().zip(lens) {
             at += len;
             if at > bytes.len() {
@@ -92,8 +101,8 @@ impl Record {
             }
             *end = at as u32;
         }
-        ends[7] = bytes.len() as u32;
-        if flags & DATA == 0 && ends[6] != ends[7] {
+        ends[8] = bytes.len() as u32;
+        if flags & DATA == 0 && ends[7] != ends[8] {
             return Err(RecordError("trailing bytes"));
         }
         let record = Self { bytes, ends, start };
@@ -196,6 +205,16 @@ impl Record {
         self.has(AUDIENCE).then(|| self.slice(Part::Audience))
     }
 
+    /// Who could see the row that `context.before` holds; `None` where it is not guarded.
+    pub fn before(&self) -> Option<&[u8]> {
+        self.has(BEFORE).then(|| self.slice(Part::Before))
+    }
+
+    /// Whether the event says that everything under its topic is gone.
+    pub fn truncates(&self) -> bool {
+        self.has(TRUNCATES)
+    }
+
     pub fn context(&self) -> Option<&str> {
         self.has(CONTEXT).then(|| self.text(Part::Context))
     }
@@ -218,18 +237,18 @@ impl Record {
 pub struct Writer;
 
 impl Writer {
-    /// The record of `event` under `id`; `published_at` stays open until [`Writer::stamp`].
+    /// The record of `event` under `id`, for everyone; `published_at` stays open until [`Writer::stamp`].
     pub fn encode(event: &NewEvent, id: Uuid) -> Vec<u8> {
-        Self::encode_for(event, id, None)
+        Self::encode_for(event, id, &Sight::default())
     }
 
-    /// As [`Writer::encode`], for an audience: only these users may see the event, or nobody but admins. An id
-    /// that does not fit (255 bytes) belongs to no user.
-    pub fn encode_for(event: &NewEvent, id: Uuid, audience: Option<&[&str]>) -> Vec<u8> {
-        let users = audience.map(|users| {
+    /// As [`Writer::encode`], for those who may see it. An id that does not fit (255 bytes) belongs to no user.
+    pub fn encode_for(event: &NewEvent, id: Uuid, sight: &Sight) -> Vec<u8> {
+        let list = |users: &Vec<Box<str>>| {
             let fitting = users.iter().filter_map(|user| Some((u8::try_from(user.len()).ok()?, user)));
             fitting.flat_map(|(len, user)| std::iter::once(len).chain(user.bytes())).collect::<Vec<u8>>()
-        });
+        };
+        let (users, before) = (sight.audience.as_ref().map(list), sight.before.as_ref().map(list));
         let attributes = (event.attributes != Default::default())
             .then(|| serde_json::to_vec(&event.attributes).expect("strings and a bool"));
         let part = |text: &Option<Box<str>>| text.as_ref().map_or(0, |t| t.len());
@@ -239,6 +258,7 @@ impl Writer {
         let mut out = Vec::with_capacity(
             HEAD + 28
                 + users.as_ref().map_or(0, Vec::len)
+                + before.as_ref().map_or(4, |b| b.len() + 4)
                 + key.len()
                 + part(&event.name)
                 + part(&event.user)
@@ -257,6 +277,9 @@ impl Writer {
             (DATA, event.data.is_some()),
             (DELETED, event.deleted),
             (ID_GIVEN, event.id.is_some()),
+            (BEFORE, before.is_some()),
+            (ROUTED, sight.is_routed || users.is_some() || before.is_some()),
+            (TRUNCATES, sight.truncates),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
@@ -269,8 +292,8 @@ impl Writer {
         for at in [event.occurred_at, event.available_at].into_iter().flatten() {
             out.extend_from_slice(&at.as_millis().to_le_bytes());
         }
-        for part in [users.as_deref(), event.context.as_deref(), attributes.as_deref()].into_iter().flatten()
-        {
+        let long = [users.as_deref(), event.context.as_deref(), attributes.as_deref(), before.as_deref()];
+        for part in long.into_iter().flatten() {
             out.extend_from_slice(&(part.len() as u32).to_le_bytes());
         }
         out.extend_from_slice(key.as_bytes());
@@ -280,6 +303,7 @@ impl Writer {
         out.extend_from_slice(users.as_deref().unwrap_or_default());
         out.extend_from_slice(context);
         out.extend_from_slice(attributes.as_deref().unwrap_or_default());
+        out.extend_from_slice(before.as_deref().unwrap_or_default());
         out.extend_from_slice(data);
         out
     }
@@ -305,16 +329,53 @@ impl Writer {
     ///
     /// `record` comes from [`Writer::encode`] or has passed [`Record::parse`].
     pub fn peek(record: &[u8]) -> (Uuid, bool, Option<&str>, bool) {
-        let flags = u16::from_le_bytes([record[24], record[25]]);
-        let mut at = HEAD;
-        for (flag, len) in [(OCCURRED, 8), (AVAILABLE, 8), (AUDIENCE, 4), (CONTEXT, 4), (ATTRIBUTES, 4)] {
-            at += if flags & flag != 0 { len } else { 0 };
-        }
-        let key = &record[at..at + usize::from(record[26])];
+        let (flags, parts) = long_parts(record);
+        let key = &record[parts..parts + usize::from(record[26])];
         let key = std::str::from_utf8(key).ok().filter(|k| !k.is_empty());
         let id = Uuid::from_slice(&record[..16]).expect("16 bytes");
         (id, flags & ID_GIVEN != 0, key, flags & DELETED != 0)
     }
+
+    /// Whom the event concerns, without a full parse; `None` where readers do not find it by user. A record
+    /// from before there were rules is routed where it has an audience.
+    ///
+    /// `record` comes from [`Writer::encode`] or has passed [`Record::parse`].
+    pub fn routing(record: &[u8]) -> Option<Routing<'_>> {
+        let (flags, parts) = long_parts(record);
+        if flags & (ROUTED | AUDIENCE) == 0 {
+            return None;
+        }
+        let short: usize = record[26..30].iter().map(|len| usize::from(*len)).sum();
+        let mut lens = [0; LONG_PARTS.len()];
+        let mut at = parts - 4 * LONG_PARTS.iter().filter(|flag| flags & **flag != 0).count();
+        for (len, _) in lens.iter_mut().zip(LONG_PARTS).filter(|(_, flag)| flags & flag != 0) {
+            *len = u32::from_le_bytes(record[at..at + 4].try_into().expect("4 bytes")) as usize;
+            at += 4;
+        }
+        let audience = parts + short;
+        let before = audience + lens[0] + lens[1] + lens[2];
+        Some(Routing {
+            audience: (flags & AUDIENCE != 0).then(|| Users(&record[audience..audience + lens[0]])),
+            before: Users(&record[before..before + lens[3]]),
+        })
+    }
+
+    /// Whether the event is found by user or empties State, without a full parse.
+    pub fn is_for_index(record: &[u8]) -> bool {
+        u16::from_le_bytes([record[24], record[25]]) & (ROUTED | AUDIENCE | TRUNCATES) != 0
+    }
+
+    /// Whether the event empties its topic's State, without a full parse.
+    pub fn truncates(record: &[u8]) -> bool {
+        u16::from_le_bytes([record[24], record[25]]) & TRUNCATES != 0
+    }
+}
+
+/// The flags, and where the variable parts begin.
+fn long_parts(record: &[u8]) -> (u16, usize) {
+    let flags = u16::from_le_bytes([record[24], record[25]]);
+    let fixed = [(OCCURRED, 8), (AVAILABLE, 8)].into_iter().chain(LONG_PARTS.map(|flag| (flag, 4)));
+    (flags, HEAD + fixed.filter(|(flag, _)| flags & flag != 0).map(|(_, len)| len).sum::<usize>())
 }
 
 #[cfg(test)]
@@ -356,10 +417,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_field_comes_back(event in any_event(), users in prop::option::of(prop::collection::vec("[a-zé]{0,9}", 0..3))) {
+        fn every_field_comes_back(event in any_event(), users in prop::option::of(prop::collection::vec("[a-zé]{0,9}", 0..3)), old in prop::option::of(prop::collection::vec("[a-zé]{0,9}", 0..3))) {
             let id = event.id.unwrap_or(Uuid::from_u128(7));
             let names: Option<Vec<&str>> = users.as_ref().map(|u| u.iter().map(String::as_str).collect());
-            let mut bytes = Writer::encode_for(&event, id, names.as_deref());
+            let boxed = |users: &Option<Vec<String>>| -> Option<Vec<Box<str>>> {
+                users.as_ref().map(|u| u.iter().map(|id| id.as_str().into()).collect())
+            };
+            let sight = Sight { audience: boxed(&users), before: boxed(&old), ..Sight::default() };
+            let mut bytes = Writer::encode_for(&event, id, &sight);
+            let routing = Writer::routing(&bytes);
+            prop_assert_eq!(routing.is_some(), users.is_some() || old.is_some());
+            if let Some(routing) = routing {
+                let list = |users: Users<'_>| users.iter().map(|u| String::from_utf8_lossy(u).into()).collect::<Vec<String>>();
+                prop_assert_eq!(routing.audience.map(list), users.clone());
+                prop_assert_eq!(list(routing.before), old.clone().unwrap_or_default());
+            }
             Writer::reschedule(&mut bytes, Timestamp::from_millis(-5).unwrap());
             Writer::stamp(&mut bytes, Timestamp::from_millis(99).unwrap());
             prop_assert_eq!(

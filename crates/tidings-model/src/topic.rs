@@ -1,7 +1,7 @@
 //! Addresses: `topic` or `topic:key`.
 //!
-//! Grammar: a name is 1 to 50 characters where a client names it and up to 200 bytes for a captured
-//! table; no control characters, not `*`, no blank at either end; the first `:` ends the name. A key is
+//! Grammar: a name is up to 200 bytes, and 1 to 50 characters where a client makes the topic: longer ones are
+//! those of captured tables, which clients may address like any other; no control characters, not `*`, no blank at either end; the first `:` ends the name. A key is
 //! 1 to 255 bytes. Case is kept. Names that begin with `$` belong to the system.
 
 use std::fmt;
@@ -36,16 +36,16 @@ impl TopicName {
     /// Bytes a captured `schema.table` may have.
     pub const BYTES_MAX: usize = 200;
 
-    /// A name as a client writes it.
+    /// A name that a client gives to something new.
     pub fn parse(text: &str) -> Result<Self, TopicError> {
-        let len = text.chars().count();
-        if len > Self::CHARS_MAX {
-            return Err(TopicError::TooLong { len, max: Self::CHARS_MAX });
+        let name = Self::parse_captured(text);
+        match text.chars().count() {
+            len if len > Self::CHARS_MAX => Err(TopicError::TooLong { len, max: Self::CHARS_MAX }),
+            _ => name,
         }
-        Self::parse_captured(text)
     }
 
-    /// A name made by a source, up to 200 bytes; also what storage accepts.
+    /// A name made by a source, up to 200 bytes; also what storage accepts, and what addresses may say.
     pub fn parse_captured(text: &str) -> Result<Self, TopicError> {
         if text.is_empty() {
             return Err(TopicError::Empty);
@@ -67,6 +67,14 @@ impl TopicName {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a client may make a topic of this name.
+    pub fn check_new(&self) -> Result<(), TopicError> {
+        match self.0.chars().count() {
+            len if len > Self::CHARS_MAX => Err(TopicError::TooLong { len, max: Self::CHARS_MAX }),
+            _ => Ok(()),
+        }
     }
 
     /// `$schedule`: what becomes of scheduled events. Whoever has an id may read it, and sees its own.
@@ -139,12 +147,14 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// `name` or `name:key`; everything after the first `:` is the key.
+    /// `name` or `name:key`; everything after the first `:` is the key. The name may be that of a captured
+    /// table; whether a topic of this name may be made is asked where that happens.
     pub fn parse(text: &str) -> Result<Self, TopicError> {
-        match text.split_once(':') {
-            None => Ok(Self { name: TopicName::parse(text)?, key: None }),
-            Some((name, key)) => Ok(Self { name: TopicName::parse(name)?, key: Some(Key::parse(key)?) }),
-        }
+        let (name, key) = match text.split_once(':') {
+            None => (text, None),
+            Some((name, key)) => (name, Some(Key::parse(key)?)),
+        };
+        Ok(Self { name: TopicName::parse_captured(name)?, key })
     }
 
     pub fn whole(name: TopicName) -> Self {
@@ -179,7 +189,8 @@ mod tests {
         }
         assert!(TopicName::parse(&"é".repeat(50)).is_ok());
         assert_eq!(TopicName::parse(&"a".repeat(51)), Err(TopicError::TooLong { len: 51, max: 50 }));
-        assert!(TopicName::parse_captured(&"a".repeat(200)).is_ok());
+        assert!(Topic::parse(&"a".repeat(200)).is_ok_and(|t| t.name.check_new().is_err()));
+        assert!(Topic::parse(&"é".repeat(50)).is_ok_and(|t| t.name.check_new().is_ok()));
         assert!(TopicName::parse_captured(&"a".repeat(201)).is_err());
         assert!(Key::parse(&"k".repeat(256)).is_err());
     }

@@ -36,7 +36,7 @@ pub struct Inner {
     /// Clients of Socket.IO, and room for them.
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) socketio_room: Arc<Semaphore>,
-    /// Topics that Socket.IO clients are sent as changes.
+    /// Topics that Socket.IO clients are sent as changes, beside the captured ones.
     tables: Vec<TopicName>,
     /// Columns that are taken out of what is published as Esink does, by table.
     pub(crate) esink_filters: BTreeMap<String, Vec<String>>,
@@ -93,8 +93,15 @@ impl Door {
     }
 
     /// Topics that Socket.IO clients are sent as changes, as far as they may see them.
-    pub(crate) fn tables(&self) -> &[TopicName] {
-        &self.0.tables
+    pub(crate) fn tables(&self) -> Vec<TopicName> {
+        let mut all = self.tidings.captured_topics();
+        all.extend(self.0.tables.iter().filter(|own| self.tidings.captured_by(own).is_none()).cloned());
+        all
+    }
+
+    /// Whether `name` is one of them.
+    pub(crate) fn is_table(&self, name: &TopicName) -> bool {
+        self.0.tables.contains(name) || self.tidings.captured_by(name).is_some()
     }
 
     pub(crate) fn pass_through(&self) -> Option<Arc<dyn PassThrough>> {

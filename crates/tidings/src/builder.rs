@@ -164,6 +164,7 @@ impl Builder {
         embedded.tidings().allow_reach(broker_topics);
         let started = async {
             let to = entities::start(&config, own, &embedded).await?;
+            crate::esink::set_sights(&config, embedded.tidings()).await?;
             sources::start(&config, &embedded).await.map(|()| to)
         };
         let pass_through = match started.await {

@@ -5,7 +5,7 @@
 
 pub mod broker;
 mod entities;
-mod esink;
+pub mod esink;
 mod layers;
 mod sources;
 
@@ -47,6 +47,9 @@ pub struct Config {
     pub broker: Broker,
     pub socketio: tidings_server::SocketIo,
     pub esink: tidings_server::Esink,
+    /// Who sees the rows of captured tables, where Esink's environment says so.
+    #[serde(skip)]
+    pub table_sights: Vec<esink::TableSight>,
     /// Serve TLS with a certificate of our own making where none is set.
     #[serde(skip)]
     pub self_signed: bool,
@@ -185,6 +188,7 @@ impl Default for Config {
             broker: Broker::default(),
             socketio: Default::default(),
             esink: Default::default(),
+            table_sights: Vec::new(),
             self_signed: false,
             users: UserSettings::default(),
             time: Default::default(),

@@ -44,7 +44,12 @@ impl Embedded {
         let open = move || EmbeddedLog::open(&dir, options, log_clock, observer);
         let log = tokio::task::spawn_blocking(open).await.expect("opening does not panic")?;
         let tidings = Tidings::new(Arc::new(log), hub, clock, limits);
-        tidings.load_reach().await.map_err(|error| match error {
+        let load = async { 
+            tidings.load_reach().await?;
+            tidings.load_rules().await?;
+            tidings.load_captured().await
+         };
+        load.await.map_err(|error| match error {
             tidings_engine::Error::Log(error) => error,
             error => Error::Store { doing: "reading the topics' settings".into(), what: error.to_string() },
         })?;

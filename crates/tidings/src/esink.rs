@@ -1,5 +1,6 @@
 //! Puts Esink's interface together at the start: names checked, tokens looked up, a certificate where none is set.
 
+use crate::config::esink::TableSight;
 use crate::config::{Config, ConfigError};
 use crate::drivers;
 use crate::entities::{EntitiesError, refuse};
@@ -10,7 +11,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidings_engine::auth::TokenLookup;
-use tidings_model::TopicName;
+use tidings_engine::{Tidings, TopicSettings};
+use tidings_model::{Principal, TopicName};
 use tidings_server::TlsFiles;
 
 /// Whether the names of topics, tables and columns are such.
@@ -26,6 +28,32 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         return Err(refuse("esink.topic", format!("{topic} belongs to the system")));
     }
     config.esink.filtered().map(drop).map_err(|what| refuse("esink.filters", what))
+}
+
+/// Sets who sees the rows of captured tables, before the first of them is captured.
+pub async fn set_sights(config: &Config, tidings: &Tidings) -> Result<(), EntitiesError> {
+    if let Some(source) = config.esink.auth_database.as_ref().filter(|_| !config.table_sights.is_empty()) {
+        // As the source does itself once its database answers.
+        let topics: Vec<TopicName> = config.table_sights.iter().map(|sight| sight.topic.clone()).collect();
+        tidings.captured(source, &topics).await.map_err(|e| refuse("TABLE_NAMES", e))?;
+    }
+    for TableSight { topic, row_rule, filter_columns } in &config.table_sights {
+        let done = async {
+            let known = tidings.topic_settings(topic).await?;
+            let settings = TopicSettings {
+                row_rule: Some(row_rule.clone()),
+                filter_columns: Some(filter_columns.clone()),
+                ..known.clone()
+            };
+            match settings == known {
+                true => Ok(()),
+                false => tidings.set_topic(&Principal::admin(), topic, &settings).await,
+            }
+        };
+        done.await
+            .map_err(|e: tidings_engine::Error| refuse(format!("TABLE_AUTH_COLUMN_ROUTING, {topic}"), e))?;
+    }
+    Ok(())
 }
 
 /// Looks up the application's own tokens, where a database of them is set.

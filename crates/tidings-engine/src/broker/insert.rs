@@ -6,7 +6,7 @@ use super::{Broker, may_insert};
 use crate::Error;
 use crate::retention::KIND;
 use bytes::Bytes;
-use tidings_log::ReadMax;
+use tidings_log::{Batch, ReadMax};
 use tidings_model::{Key, NewEvent, Offset, Principal, Timestamp, Topic, TopicName, Uuid};
 
 /// What a client wants to become the latest of a collection.
@@ -36,6 +36,7 @@ impl Broker {
         if name.is_system() {
             return Err(Error::SystemTopic(name));
         }
+        tidings.check_free(&name)?;
         if !may_insert(who, &topic) {
             return Err(Error::MayNotPublish(topic));
         }
@@ -57,7 +58,7 @@ impl Broker {
             // Before the commit, so that whoever listens is told of this event already.
             tidings.reach().mark(&name, true);
         }
-        let receipt = match tidings.store(who, vec![event], registry).await {
+        let receipt = match tidings.store(who, tidings.decide(vec![event])?, Batch { registry, ..Batch::default() }).await {
             Ok(receipt) => receipt,
             Err(error) => {
                 // Another insert may have marked it by now; what is stored decides.

@@ -26,6 +26,14 @@ struct Names {
     configured: HashSet<TopicName>,
     /// First used through Broker's interface.
     marked: HashSet<TopicName>,
+    /// Not for Broker whatever the others say.
+    closed: HashSet<TopicName>,
+}
+
+impl Names {
+    fn has(&self, name: &TopicName) -> bool {
+        (self.marked.contains(name) || self.configured.contains(name)) && !self.closed.contains(name)
+    }
 }
 
 /// Where an event lies that a list has.
@@ -42,13 +50,12 @@ impl Reach {
         if !self.is_used.load(Ordering::Acquire) {
             return false;
         }
-        let names = self.names.read().expect("no panic while holding the lock");
-        names.marked.contains(name) || names.configured.contains(name)
+        self.names.read().expect("no panic while holding the lock").has(name)
     }
 
     pub(super) fn names(&self) -> Vec<TopicName> {
         let names = self.names.read().expect("no panic while holding the lock");
-        names.marked.union(&names.configured).cloned().collect()
+        names.marked.union(&names.configured).filter(|name| names.has(name)).cloned().collect()
     }
 
     /// Takes note of whether a topic is marked.
@@ -60,6 +67,16 @@ impl Reach {
         } else {
             names.marked.remove(name);
         }
+    }
+
+    /// Takes note of whether a topic is closed to Broker: its events are not for everybody.
+    pub(crate) fn close(&self, name: &TopicName, is_closed: bool) {
+        let mut names = self.names.write().expect("no panic while holding the lock");
+        if is_closed {
+            names.closed.insert(name.clone())
+        } else {
+            names.closed.remove(name)
+        };
     }
 
     fn configure(&self, name: TopicName) {

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 use tidings_log::{Append, Due};
-use tidings_model::{Key, NewEvent, Record, RecordWriter, Timestamp, Topic, TopicName, Uuid};
+use tidings_model::{Key, NewEvent, Record, RecordWriter, Sight, Timestamp, Topic, TopicName, Uuid};
 
 /// What became of a scheduled event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +74,9 @@ fn append(data: &Data<'_>, owner: Option<&str>, what: Happened) -> Append {
     event.name = Some(what.as_str().into());
     event.user = owner.filter(|owner| owner.len() <= usize::from(u8::MAX)).map(Into::into);
     event.deleted = matches!(what, Happened::Cancelled | Happened::Fired);
-    let audience: &[&str] = owner.as_slice();
-    Append { topic, record: RecordWriter::encode_for(&event, Uuid::now_v7(), Some(audience)) }
+    let audience = Some(owner.into_iter().map(Into::into).collect());
+    let sight = Sight { audience, is_routed: true, ..Sight::default() };
+    Append { topic, record: RecordWriter::encode_for(&event, Uuid::now_v7(), &sight) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Owns: what is tried and expected. Never: looks into an implementation.
 
-use super::{dues, *};
+use super::{audience, dues, *};
 
 /// Runs every case. Panics with the broken promise.
 pub async fn suite(maker: &mut dyn Maker) {
@@ -11,6 +11,7 @@ pub async fn suite(maker: &mut dyn Maker) {
     a_batch_is_applied_whole_or_not_at_all(maker).await;
     ids_are_remembered_within_the_window(maker).await;
     dues::suite(maker).await;
+    audience::suite(maker).await;
     state_follows_keys_deletions_and_trims(maker).await;
     keys_are_read_alone(maker).await;
     a_dropped_topic_begins_anew(maker).await;

@@ -9,8 +9,9 @@ use crate::{
 };
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use tidings_model::{Event, Key, NewEvent, Offset, RecordWriter, Timestamp, Topic, TopicName, Uuid};
+use tidings_model::{Event, Key, NewEvent, Offset, RecordWriter, Sight, Timestamp, Topic, TopicName, Uuid};
 
+mod audience;
 mod cases;
 mod dues;
 
@@ -101,6 +102,13 @@ pub fn delete(address: &str) -> Append {
     let mut event = NewEvent::new(Topic::parse(address).expect("a valid address"), "0");
     event.deleted = true;
     encode(event)
+}
+
+/// An event to append that not everybody may see, or that empties its topic.
+pub fn append_for(address: &str, data: &str, sight: &Sight) -> Append {
+    let event = NewEvent::new(Topic::parse(address).expect("a valid address"), data.to_owned());
+    let record = RecordWriter::encode_for(&event, Uuid::from_u128(77), sight);
+    Append { topic: event.topic.name, record }
 }
 
 fn encode(event: NewEvent) -> Append {

@@ -12,7 +12,7 @@ use super::entry::{Entry, EventEntry};
 use super::frame::{self, Head};
 use super::home;
 use super::index::Index;
-use super::news::{Keyed, News};
+use super::news::{Forgotten, News};
 use super::positions::Positions;
 use super::scan::{SegmentBytes, Tail, published_ms};
 use super::shelf::Shelf;
@@ -120,7 +120,7 @@ impl Cleaner {
                 match entry {
                     Entry::Topic { id, epoch, name } => rewritten.topic(id, epoch, name),
                     Entry::Event(event) if self.is_kept(number, &event)? => rewritten.event(&event),
-                    Entry::Event(event) => gone.extend(keyed(&event)),
+                    Entry::Event(event) => gone.extend(Forgotten::of(&event)),
                     _ => {}
                 }
             }
@@ -137,7 +137,7 @@ impl Cleaner {
         } else {
             return Ok(false);
         }
-        let weight = gone.iter().map(|k: &Keyed| k.key.len() + 32).sum();
+        let weight = gone.iter().map(Forgotten::weight).sum();
         if weight > 0 {
             self.index.feed.push(News::Forgotten(Arc::new(gone)), weight);
         }
@@ -151,10 +151,12 @@ impl Cleaner {
             return Ok(true);
         }
         let (_, _, key, deletes) = RecordWriter::peek(event.record);
-        let Some(key) = key.filter(|_| event.offset >= ends.state_floor) else { return Ok(false) };
-        if deletes {
+        let truncates = RecordWriter::truncates(event.record);
+        if (deletes && event.offset >= ends.state_floor) || truncates {
+            // What it took out of State may still lie before it, and an index that is built again reads that.
             return Ok(self.side.spans(topic.id)?.first().is_some_and(|span| span.segment < number));
         }
+        let Some(key) = key.filter(|_| event.offset >= ends.state_floor) else { return Ok(false) };
         Ok(self.index.newest(topic.id, key)? == Some(event.offset))
     }
 
@@ -179,11 +181,6 @@ impl Cleaner {
         let news = News::Rewritten { number, sidecar: Arc::new(sidecar) };
         self.side.feed.wait_blocking(self.side.feed.push(news, weight))
     }
-}
-
-fn keyed(event: &EventEntry<'_>) -> Option<Keyed> {
-    let key = RecordWriter::peek(event.record).2?;
-    Some(Keyed { topic: event.topic, offset: event.offset, key: key.into() })
 }
 
 /// A segment's new content.

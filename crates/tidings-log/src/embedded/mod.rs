@@ -43,7 +43,7 @@ pub use damage::Missing;
 pub use open::EmbeddedLog;
 pub use options::Options;
 
-use crate::{Answer, Batch, Bounds, Due, DuePage, DueQuery, Error, Log, ReadMax, Receipt, State};
+use crate::{Answer, Batch, Bounds, Due, DuePage, DueQuery, Error, Found, Log, ReadMax, Receipt, State};
 use bytes::Bytes;
 use catalog::Topic;
 use reader::Reader;
@@ -140,6 +140,24 @@ impl Log for EmbeddedLog {
     fn read_key(&self, topic: &TopicName, key: &Key, after: Offset, max: ReadMax) -> Answer<'_, Vec<Event>> {
         let key = key.clone();
         Box::pin(self.of_index(topic.clone(), Vec::new(), move |r, t, _| r.read_key(t, &key, after.0, max)))
+    }
+
+    fn read_audience(
+        &self,
+        topic: &TopicName,
+        user: Option<&str>,
+        after: Offset,
+        max: ReadMax,
+    ) -> Answer<'_, Found> {
+        let (topic, user) = (topic.clone(), user.map(str::to_owned));
+        let read = move |r: &Reader, t: &Topic, tail| r.read_audience(t, user.as_deref(), after.0, tail, max);
+        Box::pin(self.of_index(topic, Found::default(), read))
+    }
+
+    fn state_audience(&self, topic: &TopicName, user: Option<&str>) -> Answer<'_, State> {
+        let (user, none) = (user.map(str::to_owned), State { offsets: Vec::new(), tail: Offset::ZERO });
+        let read = move |r: &Reader, t: &Topic, tail| r.state_audience(t, user.as_deref(), tail);
+        Box::pin(self.of_index(topic.clone(), none, read))
     }
 
     fn state(&self, topic: &TopicName, key: Option<&Key>) -> Answer<'_, State> {

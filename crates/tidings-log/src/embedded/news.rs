@@ -1,11 +1,12 @@
 //! What the side store and the index hear from the writer and the keeper, in order.
 
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, EventEntry};
 use super::frame;
 use super::scan::Place;
 use super::sidecar::Sidecar;
 use bytes::Bytes;
 use std::sync::Arc;
+use tidings_model::RecordWriter;
 
 /// One piece of news.
 #[derive(Clone)]
@@ -23,15 +24,43 @@ pub enum News {
     /// Cleaning removed a segment.
     Removed { number: u32 },
     /// These events are gone from the segments.
-    Forgotten(Arc<Vec<Keyed>>),
+    Forgotten(Arc<Vec<Forgotten>>),
 }
 
-/// An event with a key, as the index knows it.
+/// An event that is gone, as the index knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyed {
+pub struct Forgotten {
     pub topic: u32,
     pub offset: u64,
-    pub key: Box<str>,
+    pub key: Option<Box<str>>,
+    pub told: Told,
+}
+
+/// Whom an event was found by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    pub is_everyone: bool,
+    pub users: Vec<Box<[u8]>>,
+}
+
+impl Forgotten {
+    /// `None` where the index knows nothing of the event.
+    pub fn of(event: &EventEntry<'_>) -> Option<Self> {
+        let key = RecordWriter::peek(event.record).2.map(Into::into);
+        let told = RecordWriter::routing(event.record).map(|routing| Told {
+            is_everyone: routing.is_everyones(),
+            users: routing.users().map(|(id, _)| id.into()).collect(),
+        });
+        let is_known = key.is_some() || told.is_some();
+        let told = told.unwrap_or_default();
+        is_known.then_some(Self { topic: event.topic, offset: event.offset, key, told })
+    }
+
+    /// Bytes it holds in memory, about.
+    pub fn weight(&self) -> usize {
+        let users: usize = self.told.users.iter().map(|id| id.len() + 16).sum();
+        self.key.as_ref().map_or(0, |key| key.len()) + users + 64
+    }
 }
 
 /// Records that were written with one sync.

@@ -10,7 +10,7 @@ use super::index::Index;
 use super::segment::Holder;
 use super::shelf::Shelf;
 use super::side::Side;
-use crate::{Error, ReadMax, State};
+use crate::{Error, Found, ReadMax, State};
 use std::sync::Arc;
 use tidings_model::{Event, Key, Offset, Timestamp};
 
@@ -165,6 +165,17 @@ impl Reader {
         max: ReadMax,
         keep: impl Fn(&Event) -> Result<bool, Error>,
     ) -> Result<Vec<Event>, Error> {
+        Ok(self.pick_page(topic, offsets, max, keep)?.0)
+    }
+
+    /// As [`Reader::pick`], and whether all offsets were looked at.
+    fn pick_page(
+        &self,
+        topic: &Topic,
+        offsets: impl Iterator<Item = Result<u64, Error>>,
+        max: ReadMax,
+        keep: impl Fn(&Event) -> Result<bool, Error>,
+    ) -> Result<(Vec<Event>, bool), Error> {
         let tail = topic.tail();
         let mut page = Page::new(max);
         let mut held: Option<Holder> = None;
@@ -182,10 +193,10 @@ impl Reader {
             let mut window = self.blocks.window(holder.source(), holder.end());
             let event = self.event(topic, holder, &mut window, offset, at)?;
             if (offset >= topic.ends().oldest || keep(&event)?) && !page.push(event) {
-                break;
+                return Ok((page.events, false));
             }
         }
-        Ok(page.events)
+        Ok((page.events, true))
     }
 
     /// The index must have applied what was committed when the caller asked.
@@ -202,6 +213,48 @@ impl Reader {
         let from = after.saturating_add(1).max(topic.ends().oldest);
         let offsets = self.index.offsets(topic.id, key.as_str(), from)?;
         self.pick(topic, offsets, max, |_| Ok(false))
+    }
+
+    /// Up to `tail` the index must have applied everything.
+    pub fn read_audience(
+        &self,
+        topic: &Topic,
+        user: Option<&str>,
+        after: u64,
+        tail: u64,
+        max: ReadMax,
+    ) -> Result<Found, Error> {
+        let next = after.saturating_add(1);
+        let run = self.index.run(topic.id)?.filter(|run| next <= run.last.min(tail));
+        let (mut events, is_through, last) = match run {
+            Some(run) if next >= run.since => {
+                let (oldest, last) = (topic.ends().oldest, run.last.min(tail));
+                if next < oldest {
+                    return Err(trimmed(topic, next, oldest));
+                }
+                let offsets = self.index.audience(topic.id, user, next)?;
+                let offsets = offsets.take_while(|o| !matches!(o, Ok(offset) if *offset > last));
+                let (events, is_through) = self.pick_page(topic, offsets, max, |_| Ok(false))?;
+                (events, is_through, last)
+            }
+            // Not found by user: everything is, up to where the run begins.
+            run => {
+                let events = self.read(topic, after, max)?;
+                let last = run.map_or(tail, |run| run.since - 1);
+                (events, false, last)
+            }
+        };
+        events.retain(|e| e.offset().0 <= last);
+        let up_to = if is_through { last } else { events.last().map_or(last, |e| e.offset().0) };
+        Ok(Found { events, up_to: Offset(up_to.max(after)) })
+    }
+
+    /// As [`Reader::state`] of a whole topic, as far as it concerns `user`.
+    pub fn state_audience(&self, topic: &Topic, user: Option<&str>, tail: u64) -> Result<State, Error> {
+        let found = self.index.state_of(topic.id, user, tail)?;
+        let floor = topic.ends().state_floor;
+        let offsets = found.offsets.into_iter().filter(|offset| *offset >= floor).map(Offset).collect();
+        Ok(State { offsets, tail: Offset(tail.max(found.newest)) })
     }
 
     /// `tail` was the topic's before the index had applied everything up to it.

@@ -170,7 +170,7 @@ impl Stage {
         let Append { topic: name, record } = append;
         RecordWriter::stamp(record, now);
         let (id, id_given, key, _) = RecordWriter::peek(record);
-        group.for_index |= id_given || key.is_some();
+        group.for_index |= id_given || key.is_some() || RecordWriter::is_for_index(record);
         if id_given && let Some(first) = self.remembered(name, id, now)? {
             return Ok(first);
         }

@@ -23,7 +23,7 @@ use tidings_engine::auth::{Gate, Keys, Secret, UserSettings, Users};
 use tidings_engine::{Hub, Services, Tidings};
 use tidings_log::memory::MemoryLog;
 use tidings_log::{
-    Answer, Batch, Bounds, Due, DuePage, DueQuery, Error, Log, ReadMax, Receipt, State, SystemClock,
+    Answer, Batch, Bounds, Due, DuePage, DueQuery, Error, Found, Log, ReadMax, Receipt, State, SystemClock,
 };
 use tidings_model::{Event, Key, Limits, Offset, Timestamp, TopicName, Uuid};
 use tower::ServiceExt as _;
@@ -204,6 +204,20 @@ impl Log for Breakable {
 
     fn read_key(&self, topic: &TopicName, key: &Key, after: Offset, max: ReadMax) -> Answer<'_, Vec<Event>> {
         self.log.read_key(topic, key, after, max)
+    }
+
+    fn read_audience(
+        &self,
+        topic: &TopicName,
+        user: Option<&str>,
+        after: Offset,
+        max: ReadMax,
+    ) -> Answer<'_, Found> {
+        self.log.read_audience(topic, user, after, max)
+    }
+
+    fn state_audience(&self, topic: &TopicName, user: Option<&str>) -> Answer<'_, State> {
+        self.log.state_audience(topic, user)
     }
 
     fn state(&self, topic: &TopicName, key: Option<&Key>) -> Answer<'_, State> {

@@ -40,7 +40,7 @@ pub async fn get(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Re
     Ok(described(&name, bounds.as_ref(), &settings))
 }
 
-/// `PUT /v1/topics/{topic}`: sets retention; the topic need not exist yet.
+/// `PUT /v1/topics/{topic}`: sets retention and who may see what; the topic need not exist yet.
 pub async fn put(State(door): State<Door>, Who(who): Who, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let name = address::topic_name(&parts.uri)?;
@@ -52,7 +52,8 @@ pub async fn put(State(door): State<Door>, Who(who): Who, request: Request) -> R
         if refusal.code == Code::EventInvalid { Refusal::parameter(refusal.detail) } else { refusal }
     })?;
     door.tidings.set_topic(&who, &name, &settings).await?;
-    let bounds = door.tidings.log().bounds(&name);
+    // As they are stored: what was not mentioned has stayed.
+    let (bounds, settings) = (door.tidings.log().bounds(&name), door.tidings.topic_settings(&name).await?);
     Ok(described(&name, bounds.as_ref(), &settings))
 }
 

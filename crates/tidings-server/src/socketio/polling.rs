@@ -36,7 +36,8 @@ pub struct Polling {
 /// How it ended.
 pub enum Ended {
     Gone,
-    Upgraded(Box<Session>, Box<Subscription>, Box<Line>),
+    /// With packets that no poll has come for.
+    Upgraded(Box<Session>, Box<Subscription>, Box<Line>, Vec<String>),
 }
 
 impl Polling {
@@ -54,14 +55,14 @@ impl Polling {
 
     pub async fn run(mut self) -> Ended {
         match self.live().await {
-            Ok(line) => Ended::Upgraded(Box::new(self.session), Box::new(self.subscription), line),
+            Ok(line) => Ended::Upgraded(Box::new(self.session), Box::new(self.subscription), line, self.out),
             Err(leave) => {
                 self.out.extend(leave.farewell());
                 if leave.is_told() {
                     let _ = tokio::time::timeout(Leave::LINGER, self.linger()).await;
                 }
                 self.out.push(packet::CLOSE.into());
-                self.reply();
+                let _ = self.reply();
                 Ended::Gone
             }
         }
@@ -69,8 +70,7 @@ impl Polling {
 
     /// Lets the client come for its last packets and close.
     async fn linger(&mut self) {
-        loop {
-            self.reply();
+        while self.reply().is_ok() {
             match self.session.mail.recv().await {
                 Some(Ask::Poll(poll)) => self.poll = Some(poll),
                 Some(Ask::Post(body)) if body.contains(packet::SEPARATOR) || body != packet::CLOSE => {}
@@ -143,19 +143,18 @@ impl Polling {
         if self.out.is_empty() && self.is_upgrading {
             self.out.push(packet::NOOP.into());
         }
-        self.reply();
-        Ok(())
+        self.reply()
     }
 
     /// Sends what there is over the poll that waits.
-    fn reply(&mut self) {
+    fn reply(&mut self) -> Result<(), End> {
         if self.out.is_empty() {
-            return;
+            return Ok(());
         }
-        let Some(poll) = self.poll.take() else { return };
+        let Some(poll) = self.poll.take() else { return Ok(()) };
         let payload = std::mem::take(&mut self.out).join(&packet::SEPARATOR.to_string());
         // Whoever does not take it is gone, and comes back with the cursor of the last event it has got.
-        let _ = poll.send(payload);
+        poll.send(payload).map_err(|_| End::Gone)
     }
 
     fn take(&mut self, item: Item) {

@@ -79,8 +79,8 @@ impl Session {
         let subscription = self.door.tidings.subscription(Arc::new(Principal::nobody()));
         match Box::pin(Polling::new(self, subscription).run()).await {
             polling::Ended::Gone => {}
-            polling::Ended::Upgraded(session, subscription, line) => {
-                session.talk_over(*subscription, *line, Vec::new()).await;
+            polling::Ended::Upgraded(session, subscription, line, rest) => {
+                session.talk_over(*subscription, *line, rest).await;
             }
         }
     }

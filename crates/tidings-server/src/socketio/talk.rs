@@ -127,7 +127,7 @@ impl Talk {
         from: &From,
     ) -> Result<(), Refusal> {
         for name in self.door.tables() {
-            let topic = Topic { name: name.clone(), key: None };
+            let topic = Topic { name, key: None };
             if who.may_subscribe(&topic) {
                 subscription.add(topic.clone(), from, Filter::default()).await?;
                 subscription.mark(&topic);
@@ -204,7 +204,7 @@ impl Talk {
     }
 
     fn is_table(&self, topic: &Topic) -> bool {
-        topic.key.is_none() && self.door.tables().contains(&topic.name)
+        topic.key.is_none() && self.door.is_table(&topic.name)
     }
 
     /// Goes back to where the client's cursors stand, in the tables that they name.

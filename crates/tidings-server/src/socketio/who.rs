@@ -49,7 +49,7 @@ pub async fn verify(door: &Door, token: &str) -> Option<Known> {
 
 /// A user of the application's: may read the tables, as far as their rows are for that one, and nothing else.
 fn reader(door: &Door, id: &str) -> Arc<Principal> {
-    let tables = door.tables().iter().map(|name| Grant::Topic(Topic { name: name.clone(), key: None }));
+    let tables = door.tables().into_iter().map(|name| Grant::Topic(Topic { name, key: None }));
     let subscribe: Grants = tables.collect();
     Arc::new(Principal { id: Some(id.into()), subscribe, ..Principal::nobody() })
 }

@@ -7,6 +7,7 @@
 use super::layers::Kind;
 use super::{Config, ConfigError, Setting};
 use std::collections::BTreeMap;
+use tidings_model::{RowRule, TopicName};
 use toml::{Table, Value};
 use url::Url;
 
@@ -58,8 +59,17 @@ pub struct Environment {
     /// An entry of `[[sources]]`; without tables the database is one of `[databases]`, under its name.
     pub source: Option<Table>,
     pub database: Option<(String, Table)>,
+    pub sights: Vec<TableSight>,
     pub wants_tls: bool,
     pub is_production: bool,
+}
+
+/// Who sees the rows of a captured table, and which columns stay behind.
+#[derive(Debug, Clone)]
+pub struct TableSight {
+    pub topic: TopicName,
+    pub row_rule: RowRule,
+    pub filter_columns: Vec<Box<str>>,
 }
 
 /// What was said beside Esink's variables.
@@ -104,6 +114,7 @@ impl Environment {
         }
         config.esink.is_at_home = true;
         config.self_signed = self.wants_tls;
+        config.table_sights = self.sights;
     }
 }
 
@@ -168,7 +179,8 @@ pub fn read<'a>(
         if tables.is_empty() {
             found.database = Some((name, Table::from_iter([("url".to_owned(), Value::String(url))])));
         } else {
-            found.source = Some(source(name, kind, url, &tables, &filters, rules));
+            found.sights = sights(&tables, &filters, rules)?;
+            found.source = Some(source(name, kind, url, &tables));
         }
     }
     Ok(Some(found))
@@ -199,15 +211,8 @@ fn database(variables: &Variables<'_>) -> Result<Option<(&'static str, &'static 
     Ok(Some(("MYSQL_DATABASE", "mysql", url.to_string())))
 }
 
-/// Who sees a table's rows.
-#[derive(Debug, Clone, PartialEq)]
-enum Rule {
-    Everyone,
-    Columns(Vec<String>),
-}
-
 /// The rules of all tables: JSON, or JSON as people write it (comments, single quotes, commas at the end).
-fn rules(text: &str) -> Result<BTreeMap<String, Rule>, ConfigError> {
+fn rules(text: &str) -> Result<BTreeMap<String, RowRule>, ConfigError> {
     const NAME: &str = "TABLE_AUTH_COLUMN_ROUTING";
     let value: serde_json::Value = json5::from_str(text).map_err(|e| {
         refuse(NAME, &format!("neither JSON nor JSON5: {}", e.to_string().replace('\n', " ")))
@@ -218,17 +223,42 @@ fn rules(text: &str) -> Result<BTreeMap<String, Rule>, ConfigError> {
     let rules = tables.into_iter().map(|(table, rule)| {
         let what = format!("the rule of {table:?} is neither a column, nor several in an array, nor \"*\"");
         let rule = match rule {
-            serde_json::Value::String(all) if all == "*" => Rule::Everyone,
-            serde_json::Value::String(column) if !column.is_empty() => Rule::Columns(vec![column]),
-            serde_json::Value::Array(columns) => {
-                let columns = columns.iter().map(|c| c.as_str().filter(|c| !c.is_empty()).map(str::to_owned));
-                Rule::Columns(columns.collect::<Option<_>>().ok_or_else(|| refuse(NAME, &what))?)
+            serde_json::Value::String(all) if all == "*" => RowRule::Everyone,
+            serde_json::Value::String(column) => columns(NAME, vec![column.into()])?,
+            serde_json::Value::Array(all) => {
+                let names = all.iter().map(|column| column.as_str().map(Into::into)).collect::<Option<_>>();
+                columns(NAME, names.ok_or_else(|| refuse(NAME, &what))?)?
             }
             _ => return Err(refuse(NAME, &what)),
         };
         Ok((table, rule))
     });
     rules.collect()
+}
+
+fn columns(said_by: &str, names: Vec<Box<str>>) -> Result<RowRule, ConfigError> {
+    RowRule::columns(names).map_err(|e| refuse(said_by, &e.to_string()))
+}
+
+/// Who sees what of each captured table. One without a rule is for nobody, as with Esink.
+fn sights(
+    tables: &[&str],
+    filters: &[&str],
+    mut rules: BTreeMap<String, RowRule>,
+) -> Result<Vec<TableSight>, ConfigError> {
+    let sight = |&table: &&str| {
+        // What the default schema holds is called without it.
+        let (schema, name) =
+            table.split_once('.').map_or((None, table), |(schema, name)| (Some(schema), name));
+        let topic = TopicName::captured(schema.filter(|schema| *schema != "public"), name, "");
+        let own = filters.iter().filter_map(|entry| column(entry)).filter(|(of, _)| *of == table);
+        Ok(TableSight {
+            topic: topic.map_err(|e| refuse("TABLE_NAMES", &format!("{table:?}: {e}")))?,
+            row_rule: rules.remove(table).unwrap_or(RowRule::Columns(Vec::new())),
+            filter_columns: own.map(|(_, column)| column.into()).collect(),
+        })
+    };
+    tables.iter().map(sight).collect()
 }
 
 /// What Esink calls the source of a change: `postgres`, or the name of MySQL's database where that can be one.
@@ -239,15 +269,7 @@ fn source_name(kind: &str, variables: &Variables<'_>) -> String {
 }
 
 /// The entry of `[[sources]]`.
-fn source(
-    name: String,
-    kind: &str,
-    url: String,
-    tables: &[&str],
-    filters: &[&str],
-    rules: BTreeMap<String, Rule>,
-) -> Table {
-    let _ = (filters, &rules);
+fn source(name: String, kind: &str, url: String, tables: &[&str]) -> Table {
     let tables = tables.iter().map(|&name| Value::String(name.to_owned()));
     let mut source = Table::new();
     source.insert("name".into(), name.into());
@@ -316,6 +338,8 @@ mod tests {
         let source = found.source.unwrap();
         assert_eq!(source["url"].as_str(), Some("mysql://root:p%40ss%2Fw%3Ard@localhost:33/sh%20op"));
         assert_eq!(source["tables"].as_array().unwrap().len(), 2);
+        assert_eq!(found.sights[1].topic.as_str(), "bankRecords");
+        assert_eq!(found.sights[1].row_rule, RowRule::Columns(Vec::new()), "no rule is for nobody");
     }
 
     #[test]
@@ -323,9 +347,9 @@ mod tests {
         let text =
             "{\n // who\n \"users\": \"id\",\n games: ['a', 'b',], /* all */ 'targetStatuses': '*',\n}";
         let rules = rules(text).unwrap();
-        assert_eq!(rules["users"], Rule::Columns(vec!["id".into()]));
-        assert_eq!(rules["games"], Rule::Columns(vec!["a".into(), "b".into()]));
-        assert_eq!(rules["targetStatuses"], Rule::Everyone);
+        assert_eq!(rules["users"], RowRule::Columns(vec!["id".into()]));
+        assert_eq!(rules["games"], RowRule::Columns(vec!["a".into(), "b".into()]));
+        assert_eq!(rules["targetStatuses"], RowRule::Everyone);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use body::Change;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
-use tidings_engine::{Error, To};
+use tidings_engine::{Addressee, Error};
 use tidings_model::{NewEvent, Principal, Topic, TopicName, Uuid};
 
 /// Largest body of `/publish`.
@@ -68,9 +68,9 @@ pub async fn publish(State(door): State<Door>, request: Request) -> Response {
     let user = std::mem::take(&mut change.user);
     let sent_to = door.sessions.of(Some(&*user).filter(|user| *user != EVERYONE));
     let done = if user == EVERYONE {
-        store(&door, change, "api", To::Everyone).await
+        store(&door, change, "api", Addressee::Everyone).await
     } else {
-        store(&door, change, "api", To::Users(&[&user])).await
+        store(&door, change, "api", Addressee::User(&user)).await
     };
     match done {
         Ok(id) => {
@@ -110,8 +110,10 @@ pub async fn republish(door: &Door, who: &Principal, body: &str) -> Vec<String> 
             return tell(answer);
         }
     };
-    let users: &[&str] = &who.id.as_deref().into_iter().collect::<Vec<_>>();
-    match store(door, change, "socketio", To::Users(users)).await {
+    let Some(user) = who.id.as_deref() else {
+        return tell(json!({ "code": 403, "message": "the token names no user" }));
+    };
+    match store(door, change, "socketio", Addressee::User(user)).await {
         Ok(_) => Vec::new(),
         Err(error) => {
             let refusal = Refusal::from(error);
@@ -135,13 +137,13 @@ pub fn sample(door: &Door) -> Vec<String> {
 }
 
 /// Puts a change into the log.
-async fn store(door: &Door, mut change: Change, source_type: &str, to: To<'_>) -> Result<Uuid, Error> {
+async fn store(door: &Door, mut change: Change, source_type: &str, to: Addressee<'_>) -> Result<Uuid, Error> {
     if let Some(columns) = door.esink_filters.get(&change.table) {
         change.without(columns);
     }
-    let name = TopicName::parse_captured(&change.table).ok().filter(|name| door.tables().contains(name));
-    let table = name.is_none().then(|| change.table.clone());
-    let name = match name {
+    let own = topic(door, &change.table);
+    let table = own.is_none().then(|| change.table.clone());
+    let name = match own {
         Some(name) => name,
         None => TopicName::parse(&door.config.esink.topic)?,
     };
@@ -157,8 +159,19 @@ async fn store(door: &Door, mut change: Change, source_type: &str, to: To<'_>) -
         context: Some(context),
         ..NewEvent::new(Topic { name, key: None }, change.data)
     };
-    let receipt = door.tidings.publish_to(&SERVER, event, to).await?;
+    let receipt = door.tidings.publish_to_captured(&SERVER, event, to).await?;
     Ok(receipt.events[0].id)
+}
+
+/// The topic of a table that has one. A dot may divide schema and table, or be part of the name.
+fn topic(door: &Door, table: &str) -> Option<TopicName> {
+    let (schema, rest) = table.split_once('.').map_or((None, table), |(schema, rest)| (Some(schema), rest));
+    let names = [
+        TopicName::parse_captured(table),
+        TopicName::captured(schema, rest, ""),
+        TopicName::captured(None, table, ""),
+    ];
+    names.into_iter().flatten().find(|name| door.is_table(name))
 }
 
 fn refused(refusal: &Refusal) -> Response {

@@ -17,7 +17,7 @@ pub struct Database {
 impl Database {
     pub fn start(kind: Kind) -> Self {
         let peer = match kind {
-            Kind::Postgres => peers::postgres(&[]),
+            Kind::Postgres => peers::postgres(&["wal_level=logical"]),
             // A kill right after a write shall not take it back.
             Kind::MariaDb => peers::mariadb(&["innodb-flush-log-at-trx-commit=1"]),
         };

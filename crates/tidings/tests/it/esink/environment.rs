@@ -7,16 +7,16 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
 /// The program started with nothing but these variables.
-struct Esink {
+pub struct Esink {
     child: Child,
-    url: String,
+    pub url: String,
     log: tokio::task::JoinHandle<String>,
     program: Program,
     root: tempfile::TempDir,
 }
 
 impl Esink {
-    async fn start(variables: &[(&str, &str)]) -> Self {
+    pub async fn start(variables: &[(&str, &str)]) -> Self {
         let (program, root) = (Program::new(), tempfile::tempdir().unwrap());
         let mut command = program.command(root.path(), &["serve"]);
         // A port that is free, whatever PORT would say.
@@ -51,14 +51,14 @@ impl Esink {
     }
 
     /// Everything it has said.
-    async fn end(mut self) -> String {
+    pub async fn end(mut self) -> String {
         self.child.start_kill().unwrap();
         self.child.wait().await.unwrap();
         self.log.await.unwrap()
     }
 }
 
-fn http() -> reqwest::Client {
+pub fn http() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap()
 }

@@ -9,3 +9,4 @@ pub mod bus;
 pub mod resolver;
 pub mod source;
 pub mod time;
+pub mod webhook;

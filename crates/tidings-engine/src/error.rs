@@ -1,7 +1,8 @@
 //! What the engine refuses, and why.
 
-use crate::auth::UserError;
-use crate::{bus, entities};
+use crate::auth::{ApiKeyError, UserError};
+use crate::delivery::DestinationError;
+use crate::{SchemaError, bus, entities};
 use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,6 +31,10 @@ pub enum Error {
     TopicsTooMany { found: usize, max: usize },
     #[error("event {index}: {source}")]
     Event { index: usize, source: EventError },
+    #[error("event {index}: {source}")]
+    Schema { index: usize, source: SchemaError },
+    #[error("schemas.{name}: {source}")]
+    TopicSchema { name: String, source: SchemaError },
     #[error("event {index} has {bytes} bytes of data, context and attributes, at most {max} are allowed")]
     EventTooLarge { index: usize, bytes: usize, max: usize },
     #[error("{found} events in one call, at most {max} are allowed")]
@@ -40,6 +45,8 @@ pub enum Error {
     ScheduledUnknown(Uuid),
     #[error(transparent)]
     User(#[from] UserError),
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyError),
     #[error("a token could not be signed: {0}")]
     Sign(String),
     #[error("{field}: {why}")]
@@ -62,6 +69,8 @@ pub enum Error {
     NotBrokers(TopicName),
     #[error("`timestamp` {0} lies outside the years 0000 to 9999")]
     TimestampRange(i64),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     #[error("shutting down")]
     Draining,
 }
@@ -81,11 +90,13 @@ impl Error {
             Self::TopicsFull(_) => Code::TopicsFull,
             Self::TopicsTooMany { .. } => Code::TopicsTooMany,
             Self::Event { source, .. } => source.code(),
+            Self::Schema { source, .. } | Self::TopicSchema { source, .. } => source.code(),
             Self::EventTooLarge { .. } => Code::EventTooLarge,
             Self::BatchTooLarge { .. } => Code::BatchTooLarge,
             Self::ScheduleTooFar { .. } => Code::ScheduleTooFar,
             Self::ScheduledUnknown(_) => Code::ScheduledUnknown,
             Self::User(e) => e.code(),
+            Self::ApiKey(e) => e.code(),
             Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,
             Self::Log(e) => e.code(),
@@ -94,6 +105,7 @@ impl Error {
             Self::EntitiesTooMany(_) => Code::SubscriptionsTooMany,
             Self::Rows(e) => e.code(),
             Self::Bus(e) => e.code(),
+            Self::Destination(e) => e.code(),
             Self::Draining => Code::Draining,
         }
     }

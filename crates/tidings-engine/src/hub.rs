@@ -9,7 +9,7 @@ use crate::feed::{Entry, Feed, Shared, Viewer};
 use crate::passing;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use tidings_log::Observer;
 use tidings_model::{Event, Key, Limits, Offset, Principal, RecordWriter, Topic, TopicName, UserId};
 use tokio::sync::Notify;
@@ -23,7 +23,7 @@ pub struct Hub {
     passing_bytes: usize,
     /// Rung when the schedule changed.
     pub(crate) due: Notify,
-    watcher: OnceLock<Arc<dyn TopicWatcher>>,
+    watchers: RwLock<Vec<Arc<dyn TopicWatcher>>>,
     /// Topics whose events are found by user.
     routed: RwLock<HashSet<TopicName>>,
 }
@@ -35,6 +35,16 @@ const VIEWER_BYTES_MIN: usize = 16 << 10;
 /// Wants to know that any topic has changed. Called on the log's writer path: it only leaves a note.
 pub trait TopicWatcher: Send + Sync {
     fn changed(&self, topic: &TopicName);
+
+    /// Whether it also wants to know which keys of this topic have changed.
+    fn wants_keys(&self, topic: &TopicName) -> bool {
+        let _ = topic;
+        false
+    }
+
+    fn key_changed(&self, topic: &TopicName, key: &str) {
+        let _ = (topic, key);
+    }
 }
 
 /// The live side of one topic.
@@ -90,7 +100,7 @@ impl Hub {
             passing_events: limits.passing_events,
             passing_bytes: limits.passing_bytes,
             due: Notify::new(),
-            watcher: OnceLock::new(),
+            watchers: RwLock::default(),
             routed: RwLock::new(HashSet::from([TopicName::schedule()])),
         }
     }
@@ -98,7 +108,11 @@ impl Hub {
     /// Takes note of whether events of `topic` are found by user.
     pub(crate) fn set_routed(&self, topic: &TopicName, is_routed: bool) {
         let mut routed = self.routed.write().expect("no panic while holding the lock");
-        if is_routed || topic.is_schedule() { routed.insert(topic.clone()) } else { routed.remove(topic) };
+        if is_routed || topic.is_schedule() {
+            routed.insert(topic.clone())
+        } else {
+            routed.remove(topic)
+        };
     }
 
     /// As whom `who` reads the whole of `topic`; `None` where it reads all of it, or one key. Either way it is given
@@ -111,15 +125,18 @@ impl Hub {
         routed.contains(&topic.name).then(|| Viewer(who.id.clone()))
     }
 
-    /// Tells `watcher` of every topic that changes from now on; there is one at most.
+    /// Tells `watcher` of every topic that changes from now on.
     pub fn watch(&self, watcher: Arc<dyn TopicWatcher>) {
-        let _ = self.watcher.set(watcher);
+        self.watchers.write().expect("no panic while holding the lock").push(watcher);
     }
 
     pub(crate) fn tell(&self, topic: &TopicName) {
-        if let Some(watcher) = self.watcher.get() {
-            watcher.changed(topic);
-        }
+        self.watchers.read().expect("no panic while holding the lock").iter().for_each(|w| w.changed(topic));
+    }
+
+    fn watchers_of_keys(&self, topic: &TopicName) -> Vec<Arc<dyn TopicWatcher>> {
+        let watchers = self.watchers.read().expect("no panic while holding the lock");
+        watchers.iter().filter(|w| w.wants_keys(topic)).cloned().collect()
     }
 
     /// The feed of `topic`, which from now on takes in every new event of that address, or those of it that
@@ -212,12 +229,25 @@ impl Hub {
 impl Observer for Hub {
     fn advanced(&self, topic: &TopicName, tail: Offset, events: &mut dyn Iterator<Item = Event>) {
         self.tell(topic);
-        let Some(channel) = self.channel(topic) else { return };
+        let watchers = self.watchers_of_keys(topic);
+        let told = |event: &Event| {
+            let key = event.key();
+            key.into_iter().for_each(|key| watchers.iter().for_each(|w| w.key_changed(topic, key)));
+        };
+        let Some(channel) = self.channel(topic) else {
+            if !watchers.is_empty() {
+                events.for_each(|event| told(&event));
+            }
+            return;
+        };
+        let events = events.inspect(told);
         let mut touched: Vec<Arc<Feed>> = Vec::new();
         {
             let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");
             // All viewers together keep about as much as a few addresses do.
-            let share = |all: usize, least: usize| (all * 16 / feeds.viewers.len().max(1)).clamp(least, all.max(least));
+            let share = |all: usize, least: usize| {
+                (all * 16 / feeds.viewers.len().max(1)).clamp(least, all.max(least))
+            };
             let viewer_events = share(self.ring_events, VIEWER_EVENTS_MIN).min(self.ring_events);
             let viewer_bytes = share(self.ring_bytes, VIEWER_BYTES_MIN).min(self.ring_bytes);
             for event in events {

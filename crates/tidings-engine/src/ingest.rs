@@ -6,7 +6,8 @@
 use crate::{Error, Tidings, schedule};
 use tidings_log::{Append, Batch, Due, DuePut};
 use tidings_model::{
-    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Sight, Timestamp, Topic, TopicName, Uuid,
+    Cursor, Epoch, NewEvent, Offset, Position, Principal, RecordWriter, Sight, Timestamp, Topic, TopicName,
+    Uuid,
 };
 
 /// What became of one event, in the order of the call.
@@ -165,7 +166,7 @@ impl Tidings {
         if let Some(at) = event.available_at {
             self.check_ahead(at, index)?;
         }
-        Ok(())
+        self.schemas().check(event).map_err(|source| Error::Schema { index, source })
     }
 
     /// Whether anybody with the grant may publish to the topic: no source owns it.

@@ -334,7 +334,6 @@ impl Leg {
         self.state.is_some() || self.cursor < self.log_tail
     }
 
-
     /// Whether this leg also covers what `other` delivers at `event`.
     pub fn covers(&self, other: &Self, event: &Event) -> bool {
         // A leg in another life of the topic will begin this one at its oldest event.

@@ -2,12 +2,13 @@
 //!
 //! Owns: authorising, stamping and committing new events; the hub and its subscriptions; the schedule;
 //! what sources capture and how they are doing; retention; the verification of tokens; entities and the bus that
-//! says that one changed. Never: opens a socket, knows a transport's frames.
+//! says that one changed; destinations. Never: opens a socket, knows a transport's frames.
 
 pub mod auth;
 pub mod broker;
 pub mod bus;
 mod capture;
+pub mod delivery;
 pub mod entities;
 mod error;
 mod feed;
@@ -19,6 +20,7 @@ mod passing;
 mod retention;
 mod rules;
 mod schedule;
+mod schema;
 mod services;
 mod sources;
 mod subscription;
@@ -32,6 +34,7 @@ pub use ingest::{Fate, Published, Receipt};
 pub use listeners::{Listener, Place};
 pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};
+pub use schema::SchemaError;
 pub use services::Services;
 pub use sources::{SourceReport, SourceState, SourceStatus, Sources};
 pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};

@@ -1,8 +1,11 @@
 //! How long a topic's events are kept, and what else is set for a topic.
 
 use crate::rules::check_filter;
-use crate::{Error, Services, Tidings};
+use crate::schema::TopicSchemas;
+use crate::{Error, Services, Tidings, delivery};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tidings_log::{Batch, Bounds, RegistryChange, Trim};
 use tidings_model::{Offset, Principal, RowRule, Topic, TopicName};
@@ -39,11 +42,18 @@ pub struct TopicSettings {
     /// Columns taken out of data before it is stored; left as they are where settings do not mention them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter_columns: Option<Vec<Box<str>>>,
+    /// What the data of events must fulfil, by their name; `*` is for all names without a schema of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: BTreeMap<String, Value>,
 }
 
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
 const SCHEDULE_AGE_MS: u64 = 7 * 86_400_000;
 const SCHEDULE_EVENTS: u64 = 1_000_000;
+/// The same for destinations: their trouble, and what was delivered.
+const TROUBLES_AGE_MS: u64 = 30 * 86_400_000;
+const DELIVERIES_AGE_MS: u64 = 7 * 86_400_000;
+const DELIVERIES_EVENTS: u64 = 1_000_000;
 
 impl TopicSettings {
     /// What holds for a topic while nothing was set.
@@ -53,13 +63,29 @@ impl TopicSettings {
             settings.retention.age_ms = Some(SCHEDULE_AGE_MS);
             settings.retention.events = Some(SCHEDULE_EVENTS);
         }
+        let [troubles, deliveries] = delivery::topics();
+        if *name == troubles {
+            settings.retention.age_ms = Some(TROUBLES_AGE_MS);
+            settings.retention.events = Some(SCHEDULE_EVENTS);
+        }
+        if *name == deliveries {
+            settings.retention.age_ms = Some(DELIVERIES_AGE_MS);
+            settings.retention.events = Some(DELIVERIES_EVENTS);
+        }
         settings
     }
 }
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { retention: Retention::default(), state: true, broker: None, row_rule: None, filter_columns: None }
+        Self {
+            retention: Retention::default(),
+            state: true,
+            broker: None,
+            row_rule: None,
+            filter_columns: None,
+            schemas: BTreeMap::new(),
+        }
     }
 }
 
@@ -80,6 +106,17 @@ pub(crate) fn start(tidings: &Tidings, services: &Services, every: Duration) {
 }
 
 impl Tidings {
+    /// Reads which topics have schemas.
+    pub async fn load_schemas(&self) -> Result<(), Error> {
+        for (key, value) in self.log().registry(KIND).await? {
+            if let Ok(name) = TopicName::parse_captured(&key) {
+                let schemas = parse(&value)?.schemas;
+                self.schemas().set(&name, TopicSchemas::stored(&schemas));
+            }
+        }
+        Ok(())
+    }
+
     /// The settings of a topic; defaults where none were made.
     pub async fn topic_settings(&self, name: &TopicName) -> Result<TopicSettings, Error> {
         match self.log().registered(KIND, name.as_str()).await? {
@@ -107,7 +144,7 @@ impl Tidings {
         Ok((bounds, settings))
     }
 
-    /// Sets retention for a topic, also for one that does not exist yet. Applied within a minute.
+    /// Sets retention, schemas and the like for a topic, also for one that does not exist yet. Applied within a minute.
     pub async fn set_topic(
         &self,
         who: &Principal,
@@ -122,6 +159,8 @@ impl Tidings {
         if name.is_system() && (settings.row_rule.is_some() || settings.filter_columns.is_some()) {
             return Err(Error::SystemTopic(name.clone()));
         }
+        let refuse = |(name, source)| Error::TopicSchema { name, source };
+        let schemas = TopicSchemas::new(&settings.schemas).map_err(refuse)?;
         // Who sets how long events are kept must not open a topic by the way.
         let known = self.topic_settings(name).await?;
         let mut settings = settings.clone();
@@ -134,6 +173,7 @@ impl Tidings {
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
         self.reach().mark(name, settings.broker == Some(true));
         self.rules_set(name, &settings);
+        self.schemas().set(name, schemas);
         self.hub().tell(name);
         Ok(())
     }
@@ -152,17 +192,22 @@ impl Tidings {
         self.log().commit(batch).await?;
         self.reach().mark(name, false);
         self.rules_set(name, &TopicSettings::default());
+        self.schemas().set(name, TopicSchemas::default());
         self.hub().tell(name);
         Ok(())
     }
 
     /// Applies every topic's retention once.
     pub async fn retain(&self) -> Result<(), Error> {
-        let schedule = TopicName::schedule();
-        let mut all = vec![(schedule.clone(), self.topic_settings(&schedule).await?)];
+        let mut all = Vec::new();
+        let [troubles, deliveries] = delivery::topics();
+        let own = [TopicName::schedule(), troubles, deliveries];
+        for name in &own {
+            all.push((name.clone(), self.topic_settings(name).await?));
+        }
         for (key, value) in self.log().registry(KIND).await? {
             match TopicName::parse_captured(&key) {
-                Ok(name) if name != schedule => all.push((name, parse(&value)?)),
+                Ok(name) if !own.contains(&name) => all.push((name, parse(&value)?)),
                 _ => {}
             }
         }

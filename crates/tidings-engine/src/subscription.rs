@@ -140,7 +140,8 @@ impl Subscription {
         }
         self.remove(&topic);
         // Joined before the log is asked: from here on nothing can be missed.
-        let joined = Joined { hub: &self.hub, feed: Some(self.hub.join(&topic, self.hub.viewer(&self.who, &topic))) };
+        let joined =
+            Joined { hub: &self.hub, feed: Some(self.hub.join(&topic, self.hub.viewer(&self.who, &topic))) };
         let leg = Leg::open(&*self.log, joined.feed(), topic, from, filter).await?;
         joined.keep();
         if self.is_listening {

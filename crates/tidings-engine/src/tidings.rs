@@ -2,8 +2,10 @@
 
 use crate::broker::Reach;
 use crate::capture::Owners;
+use crate::delivery;
 use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::rules::Rules;
+use crate::schema::Schemas;
 use crate::subscription::Subscription;
 use crate::{Error, Hub, Services, Sources, retention, schedule};
 use std::sync::Arc;
@@ -28,7 +30,9 @@ struct Inner {
     owners: Owners,
     rules: Rules,
     entities: Entities,
+    delivery: delivery::State,
     sources: Sources,
+    schemas: Schemas,
 }
 
 /// What has happened since the start.
@@ -87,7 +91,21 @@ impl Tidings {
         let (owners, rules) = (Owners::default(), Rules::default());
         let entities = Entities::new(&limits);
         let sources = Sources::new(Arc::clone(&clock));
-        Self(Arc::new(Inner { log, hub, clock, limits, reads, counters, reach, owners, rules, entities, sources }))
+        Self(Arc::new(Inner {
+            log,
+            hub,
+            clock,
+            limits,
+            reads,
+            counters,
+            reach,
+            owners,
+            rules,
+            entities,
+            sources,
+            delivery: delivery::State::default(),
+            schemas: Schemas::default(),
+        }))
     }
 
     /// Waits until this reading of the log may begin; there is a bound on how many go on at once.
@@ -153,6 +171,16 @@ impl Tidings {
         &self.0.rules
     }
 
+    /// What events' data must fulfil.
+    pub(crate) fn schemas(&self) -> &Schemas {
+        &self.0.schemas
+    }
+
+    /// What is known of destinations.
+    pub(crate) fn delivery(&self) -> &delivery::State {
+        &self.0.delivery
+    }
+
     /// Readings at the same time for those who are not live.
     pub(crate) fn reads(&self) -> &Semaphore {
         &self.0.reads
@@ -174,11 +202,23 @@ impl Tidings {
         max_events: usize,
         filter: &Filter,
     ) -> Result<Page, Error> {
+        let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
+        self.read_within(who, topic, after, max, filter).await
+    }
+
+    /// As [`Tidings::read`], for readers with bounds of their own.
+    pub(crate) async fn read_within(
+        &self,
+        who: &Principal,
+        topic: &Topic,
+        after: Offset,
+        max: ReadMax,
+        filter: &Filter,
+    ) -> Result<Page, Error> {
         let bounds = self.readable(who, topic)?;
         let oldest_before = Offset(bounds.oldest.0 - 1);
         let mut is_gap = after < oldest_before;
         let mut after = after.max(oldest_before).min(bounds.tail);
-        let max = ReadMax { events: max_events.clamp(1, self.limits().page_events), bytes: 4 << 20 };
         let _permit = self.reading().await?;
         let read = loop {
             let answer = match (&topic.key, self.hub().viewer(who, topic)) {
@@ -191,9 +231,7 @@ impl Tidings {
                     let found = self.log().read(&topic.name, after, max).await;
                     found.map(|events| Found { up_to: last(&events).unwrap_or(after), events })
                 }
-                (None, Some(viewer)) => {
-                    self.log().read_audience(&topic.name, viewer.id(), after, max).await
-                }
+                (None, Some(viewer)) => self.log().read_audience(&topic.name, viewer.id(), after, max).await,
             };
             match answer {
                 // Trimmed in the meantime, or a hole that a repair has left: the page begins behind it.

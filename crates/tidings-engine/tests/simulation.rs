@@ -88,17 +88,20 @@ impl Observer for Late {
     }
 }
 
+/// What identifies an event here: its key, its text, its time.
+type What = (Option<String>, String, i64);
+
 /// What was published, by life of the topic.
 #[derive(Default)]
 struct History {
-    lives: Vec<Vec<(Option<String>, String, i64)>>,
+    lives: Vec<Vec<What>>,
     oldest: u64,
     /// What only passed.
-    passed: Vec<(Option<String>, String, i64)>,
+    passed: Vec<What>,
 }
 
 impl History {
-    fn live(&self) -> &[(Option<String>, String, i64)] {
+    fn live(&self) -> &[What] {
         self.lives.last().map_or(&[], Vec::as_slice)
     }
 }
@@ -126,7 +129,7 @@ impl Reader {
         self.topics.len() == 1
     }
 
-    fn wants(&self, event: &(Option<String>, String, i64)) -> bool {
+    fn wants(&self, event: &What) -> bool {
         let (key, name) = (event.0.as_deref(), Some(event.1.as_str()));
         self.topics.iter().any(|t| t.key.as_ref().is_none_or(|k| key == Some(k.as_str())))
             && self.filter.matches_parts(key, name)
@@ -219,7 +222,7 @@ impl World {
         }
     }
 
-    fn some_events(&mut self) -> Vec<(NewEvent, (Option<String>, String, i64))> {
+    fn some_events(&mut self) -> Vec<(NewEvent, What)> {
         let now = self.clock.now().as_millis();
         let one = |dice: &mut Dice| {
             let key = (!dice.one_in(4)).then(|| format!("k{}", dice.below(4)));

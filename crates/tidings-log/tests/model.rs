@@ -43,17 +43,38 @@ enum Step {
 
 #[derive(Debug, Clone)]
 enum Change {
-    Append { topic: usize, key: Option<usize>, id: Option<u128>, bytes: u16 },
+    Append {
+        topic: usize,
+        key: Option<usize>,
+        id: Option<u128>,
+        bytes: u16,
+    },
     /// To whom, and who could see the row before.
-    Tell { topic: usize, key: Option<usize>, now: Option<Vec<usize>>, before: Option<Vec<usize>> },
+    Tell {
+        topic: usize,
+        key: Option<usize>,
+        now: Option<Vec<usize>>,
+        before: Option<Vec<usize>>,
+    },
     Truncate(usize),
-    Delete { topic: usize, key: usize },
+    Delete {
+        topic: usize,
+        key: usize,
+    },
     Drop(usize),
-    DuePut { id: u128, at: u8, topic: usize },
+    DuePut {
+        id: u128,
+        at: u8,
+        topic: usize,
+    },
     DueTake(u128),
     Mark(u8, Option<u8>),
     Register(u8, Option<u8>),
-    Trim { topic: usize, back: u64, keep_state: bool },
+    Trim {
+        topic: usize,
+        back: u64,
+        keep_state: bool,
+    },
 }
 
 fn users() -> impl Strategy<Value = Option<Vec<usize>>> {
@@ -154,8 +175,12 @@ impl Pair {
                         None => TOPICS[topic].to_owned(),
                     };
                     let ids = |users: Vec<usize>| users.into_iter().map(|u| USERS[u].into()).collect();
-                    let sight =
-                        Sight { audience: now.map(ids), before: before.map(ids), is_routed: true, truncates: false };
+                    let sight = Sight {
+                        audience: now.map(ids),
+                        before: before.map(ids),
+                        is_routed: true,
+                        truncates: false,
+                    };
                     batch.appends.push(append_for(&address, "\"told\"", &sight));
                 }
                 Change::Truncate(at) => {
@@ -257,7 +282,11 @@ impl Pair {
             for after in [0, tail / 2, tail] {
                 for max in [ALL, ReadMax { events: 2, bytes: 900 }] {
                     let expected = audience(model, &topic, user, after, max).await;
-                    assert_eq!(expected, audience(log, &topic, user, after, max).await, "{user:?} after {after}");
+                    assert_eq!(
+                        expected,
+                        audience(log, &topic, user, after, max).await,
+                        "{user:?} after {after}"
+                    );
                 }
             }
             let (expected, found) = (state_of(model, &topic, user).await, state_of(log, &topic, user).await);
@@ -289,7 +318,9 @@ async fn audience(
             Ok(page) => page,
             Err(error) => return (found, Some(error.to_string())),
         };
-        assert!(page.up_to > after && page.events.iter().all(|e| e.offset() > after && e.offset() <= page.up_to));
+        assert!(
+            page.up_to > after && page.events.iter().all(|e| e.offset() > after && e.offset() <= page.up_to)
+        );
         found.extend(page.events.iter().filter(|e| e.view_of(user).is_some()).map(|e| e.offset().0));
         after = page.up_to;
     }

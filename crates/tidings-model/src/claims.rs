@@ -1,6 +1,6 @@
 //! The claims of a verified token, and the principal they make.
 
-use crate::{Grant, Grants, Principal, Timestamp, TopicError};
+use crate::{Destinations, Grant, Grants, Principal, Timestamp, TopicError, Uuid};
 use serde::Deserialize;
 
 /// Topics named by a claim: a list of texts, or one text separated by commas.
@@ -23,6 +23,12 @@ pub struct Claims {
     pub topics: Option<TopicList>,
     pub publish: Option<TopicList>,
     pub subscribe: Option<TopicList>,
+    /// EventRelay's word for what may be published to.
+    pub topic_names: Option<TopicList>,
+    /// Destinations whose events may be taken. Words that are no UUID name none of ours.
+    pub destination_ids: Option<TopicList>,
+    /// In tokens made from an API key, whose rights they have. Counts only under the server's own key.
+    pub api_key_id: Option<serde_json::Value>,
     /// Counts only in tokens signed with the server's own key.
     #[serde(default)]
     pub admin: bool,
@@ -46,6 +52,8 @@ pub enum ClaimsError {
     Topic(#[from] TopicError),
     #[error("the token names more than {max} topics", max = Grants::MAX)]
     TooMany,
+    #[error("the token names more than {max} destinations", max = Destinations::MAX)]
+    DestinationsTooMany,
     #[error("`sub` has at most 255 bytes")]
     Sub,
 }
@@ -58,7 +66,7 @@ impl Claims {
 
     /// Whether the token says itself which topics it is for.
     pub fn names_topics(&self) -> bool {
-        self.topics.is_some() || self.publish.is_some() || self.subscribe.is_some()
+        [&self.topics, &self.publish, &self.subscribe, &self.topic_names].into_iter().any(Option::is_some)
     }
 
     /// The principal at `now`; `own_key` says that our own key signed, so `admin` counts.
@@ -79,6 +87,7 @@ impl Claims {
             subscribe.add(grant);
         }
         grants(self.publish.as_ref())?.into_iter().for_each(|g| publish.add(g));
+        grants(self.topic_names.as_ref())?.into_iter().for_each(|g| publish.add(g));
         grants(self.subscribe.as_ref())?.into_iter().for_each(|g| subscribe.add(g));
         let is_admin = self.admin && own_key;
         Ok(Principal {
@@ -86,8 +95,9 @@ impl Claims {
             publish,
             subscribe,
             is_admin,
+            destinations: destinations(self.destination_ids.as_ref())?,
             expires_at: Some(exp),
-            session: None,
+            ..Principal::nobody()
         })
     }
 }
@@ -97,12 +107,25 @@ fn millis(seconds: f64) -> Timestamp {
     Timestamp::default().plus_millis((seconds * 1000.0) as i64)
 }
 
+impl TopicList {
+    fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Text(text) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect(),
+            Self::List(list) => list.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+fn destinations(list: Option<&TopicList>) -> Result<Destinations, ClaimsError> {
+    let texts = list.map(TopicList::texts).unwrap_or_default();
+    if texts.len() > Destinations::MAX {
+        return Err(ClaimsError::DestinationsTooMany);
+    }
+    Ok(texts.into_iter().filter_map(|text| text.parse::<Uuid>().ok()).collect())
+}
+
 fn grants(list: Option<&TopicList>) -> Result<Vec<Grant>, ClaimsError> {
-    let texts: Vec<&str> = match list {
-        None => return Ok(Vec::new()),
-        Some(TopicList::Text(text)) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect(),
-        Some(TopicList::List(list)) => list.iter().map(String::as_str).collect(),
-    };
+    let texts = list.map(TopicList::texts).unwrap_or_default();
     if texts.len() > Grants::MAX {
         return Err(ClaimsError::TooMany);
     }

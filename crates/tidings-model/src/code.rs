@@ -38,6 +38,8 @@ codes! {
     TopicsTooMany "topics_too_many" 400 false;
     TopicsFull "topics_full" 507 false;
     EventInvalid "event_invalid" 400 false;
+    SchemaInvalid "schema_invalid" 400 false;
+    SchemaViolated "schema_violated" 400 false;
     EventTooLarge "event_too_large" 413 false;
     BatchTooLarge "batch_too_large" 413 false;
     BodyTooLarge "body_too_large" 413 false;
@@ -64,6 +66,11 @@ codes! {
     PasswordInvalid "password_invalid" 400 false;
     HashUnsupported "hash_unsupported" 400 false;
     UsersFull "users_full" 507 false;
+    KeyUnknown "key_unknown" 404 false;
+    KeyNameTaken "key_name_taken" 409 false;
+    KeyRevoked "key_revoked" 409 false;
+    KeyKind "key_kind" 409 false;
+    KeysFull "keys_full" 507 false;
     RateLimited "rate_limited" 429 true;
     NotFound "not_found" 404 false;
     MethodNotAllowed "method_not_allowed" 405 false;
@@ -79,6 +86,12 @@ codes! {
     ResolverTimeout "resolver_timeout" 504 true;
     BusUnavailable "bus_unavailable" 503 true;
     SourceUnavailable "source_unavailable" 503 true;
+    DestinationUnknown "destination_unknown" 404 false;
+    DestinationNameTaken "destination_name_taken" 409 false;
+    DestinationInvalid "destination_invalid" 400 false;
+    DestinationsFull "destinations_full" 507 false;
+    DeliveryUnknown "delivery_unknown" 404 false;
+    ReplaysTooMany "replays_too_many" 409 false;
     Internal "internal" 500 true;
 }
 

@@ -3,6 +3,7 @@
 //! Owns: parsing and printing of everything that crosses a door, and the stored form of an event.
 //! Never: does I/O, reads a clock, draws randomness, or knows a transport.
 
+mod api_key;
 mod captured;
 mod claims;
 mod code;
@@ -23,6 +24,7 @@ mod sight;
 mod time;
 mod topic;
 
+pub use api_key::{Destinations, KeyHold, KeyKind};
 pub use claims::{Claims, ClaimsError, TopicList};
 pub use code::Code;
 pub use cursor::{Cursor, CursorError, Epoch, From, FromError, Offset, Position};

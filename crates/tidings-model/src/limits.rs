@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Topics that may exist.
     pub topics: usize,
+    /// API keys that may exist.
+    pub api_keys: usize,
     /// Largest `data`, `context` and attributes of one event together.
     pub event_bytes: usize,
     /// Largest body of one publish that is taken as a whole (one event or an array).
@@ -53,12 +55,25 @@ pub struct Limits {
     pub broker_frame_bytes: usize,
     /// Broker's state of all names kept in memory while somebody listens; the rest is made anew when asked for.
     pub broker_view_bytes: usize,
+    /// Destinations that may exist.
+    pub destinations: usize,
+    /// Events of one queue that are lent at the same time.
+    pub queue_lent: usize,
+    /// Webhooks on their way at the same time, for all destinations together.
+    pub webhooks_at_once: usize,
+    /// Events of one destination that wait behind others or for their next attempt.
+    pub destination_open: usize,
+    /// Dead deliveries that are kept of one destination; the oldest go first.
+    pub destination_dead: usize,
+    /// Ranges of events that one destination has to send again.
+    pub destination_replays: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             topics: 100_000,
+            api_keys: 10_000,
             event_bytes: 1 << 20,
             body_bytes: 8 << 20,
             batch_events: 10_000,
@@ -84,6 +99,12 @@ impl Default for Limits {
             broker_list_bytes: 16 << 20,
             broker_frame_bytes: 64 << 20,
             broker_view_bytes: 256 << 20,
+            destinations: 100_000,
+            queue_lent: 10_000,
+            webhooks_at_once: 2048,
+            destination_open: 10_000,
+            destination_dead: 1000,
+            destination_replays: 1000,
         }
     }
 }

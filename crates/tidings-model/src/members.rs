@@ -34,7 +34,8 @@ impl<'a> Members<'a> {
 
     /// The object again, with each value as `change` gives it; `None` leaves a member out.
     pub fn write<'v>(&'v self, change: impl Fn(&str, &'v str) -> Option<Cow<'v, str>>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.0.iter().map(|(n, v)| n.0.len() + v.get().len() + 4).sum::<usize>());
+        let mut out =
+            Vec::with_capacity(64 + self.0.iter().map(|(n, v)| n.0.len() + v.get().len() + 4).sum::<usize>());
         out.push(b'{');
         for (name, value) in &self.0 {
             let Some(value) = change(&name.0, value.get()) else { continue };

@@ -1,6 +1,6 @@
 //! Who is asking, and what that one may do.
 
-use crate::{Event, Grants, Session, Timestamp, Topic, View};
+use crate::{Destinations, Event, Grants, KeyHold, Lease, Session, Timestamp, Topic, Uuid, View};
 use std::sync::Arc;
 
 /// The `sub` of a token: what row rules compare with.
@@ -12,12 +12,16 @@ pub struct Principal {
     pub id: Option<UserId>,
     pub publish: Grants,
     pub subscribe: Grants,
+    /// Destinations whose events the caller may take; see [`Principal::may_consume`].
+    pub destinations: Destinations,
     /// May do everything on every interface; exempt from row rules.
     pub is_admin: bool,
     /// When the token ends; connections end with it.
     pub expires_at: Option<Timestamp>,
     /// Set when the token is that of one of our own users.
     pub session: Option<Session>,
+    /// Set when the caller showed an API key, or a token made from one.
+    pub api_key: Option<KeyHold>,
 }
 
 impl Principal {
@@ -30,12 +34,27 @@ impl Principal {
     /// A caller without any rights.
     pub fn nobody() -> Self {
         let (publish, subscribe) = (Grants::none(), Grants::none());
-        Self { id: None, publish, subscribe, is_admin: false, expires_at: None, session: None }
+        Self {
+            id: None,
+            publish,
+            subscribe,
+            destinations: Destinations::default(),
+            is_admin: false,
+            expires_at: None,
+            session: None,
+            api_key: None,
+        }
     }
 
-    /// Whether nothing has changed about the user since the token was verified; for others always.
+    /// What ends when something about the caller's user or API key changes; `None` for others.
+    pub fn lease(&self) -> Option<&Arc<Lease>> {
+        let session = self.session.as_ref().map(|session| &session.lease);
+        session.or(self.api_key.as_ref().map(|key| &key.lease))
+    }
+
+    /// Whether nothing has changed about the user or API key since the token was verified; for others always.
     pub fn is_current(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| !session.lease.is_over())
+        self.lease().is_none_or(|lease| !lease.is_over())
     }
 
     pub fn may_publish(&self, topic: &Topic) -> bool {
@@ -48,6 +67,11 @@ impl Principal {
             return self.is_admin || (topic.name.is_schedule() && self.id.is_some());
         }
         self.is_admin || self.subscribe.cover(topic)
+    }
+
+    /// Whether the caller may take the events of a destination.
+    pub fn may_consume(&self, destination: Uuid) -> bool {
+        self.is_admin || self.destinations.contains(destination)
     }
 
     /// What of the event this caller may see, if anything (I6).

@@ -143,8 +143,10 @@ impl Rows {
             let guarded = before.map(|_| once_each(columns.iter().filter_map(|c| value(&old, c))));
             Sight { audience: Some(once_each(now)), before: guarded, ..sight }
         });
-        let (data_left, context_left) =
-            (self.without_columns(data.as_ref(), &row)?, self.context_without_columns(context.as_ref(), &about, &old)?);
+        let (data_left, context_left) = (
+            self.without_columns(data.as_ref(), &row)?,
+            self.context_without_columns(context.as_ref(), &about, &old)?,
+        );
         drop((row, about, old));
         event.data = data_left.or(data);
         event.context = context_left.or(context);
@@ -156,7 +158,11 @@ impl Rows {
     }
 
     /// `None` where it stays as it is.
-    fn without_columns(&self, json: Option<&Bytes>, row: &Option<Members<'_>>) -> Result<Option<Bytes>, EventError> {
+    fn without_columns(
+        &self,
+        json: Option<&Bytes>,
+        row: &Option<Members<'_>>,
+    ) -> Result<Option<Bytes>, EventError> {
         if self.filter_columns.is_empty() {
             return Ok(None);
         }
@@ -182,7 +188,10 @@ impl Rows {
     ) -> Result<Option<Bytes>, EventError> {
         let Some(about) = about else { return self.without_columns(json, about).map(|_| None) };
         let mut before = self.without_columns(None, old)?;
-        if let (None, Some(old)) = (&before, old) && !self.filter_columns.is_empty() && about.count(BEFORE) > 1 {
+        if let (None, Some(old)) = (&before, old)
+            && !self.filter_columns.is_empty()
+            && about.count(BEFORE) > 1
+        {
             // The last one counts; another may hold what is to stay behind.
             before = Some(old.write(|_, value| Some(Cow::Borrowed(value))).into());
         }

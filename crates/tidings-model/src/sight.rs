@@ -5,7 +5,7 @@
 //! an event like any other, at the same offset; nothing behind this knows of the difference.
 
 use crate::members::Members;
-use crate::row_rule::{BEFORE, CHANGED};
+use crate::row_rule::{BEFORE, CHANGED, Sight};
 use crate::{Event, Key, NewEvent, RecordWriter, Topic};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -96,6 +96,17 @@ impl Event {
         }
     }
 
+    /// What was decided about it when it came in, for an event that is made of this one; `None` where everyone may
+    /// see all of it.
+    pub fn sight(&self) -> Option<Sight> {
+        let list = |users: &[u8]| {
+            Users(users).iter().filter_map(|id| std::str::from_utf8(id).ok()).map(Into::into).collect()
+        };
+        let (audience, before) = (self.record().audience().map(list), self.record().before().map(list));
+        let is_decided = audience.is_some() || before.is_some();
+        is_decided.then_some(Sight { audience, before, is_routed: true, truncates: false })
+    }
+
     /// What the user with this id may see of it, grants aside; `None` is one without an id.
     pub fn view_of(&self, id: Option<&str>) -> Option<View> {
         let is_in = |users: &[u8]| id.is_some_and(|id| Users(users).contains(id));
@@ -153,6 +164,7 @@ impl Event {
         change(&mut event, &members);
         let mut shown = RecordWriter::encode(&event, record.id());
         RecordWriter::stamp(&mut shown, record.published_at());
-        Self::new(self.topic().clone(), self.epoch(), self.offset(), shown.into()).expect("made by RecordWriter")
+        Self::new(self.topic().clone(), self.epoch(), self.offset(), shown.into())
+            .expect("made by RecordWriter")
     }
 }

@@ -159,16 +159,22 @@ impl std::fmt::Debug for Engine {
 impl Collector for Engine {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counters = self.0.counters();
+        let destinations = self.0.destinations();
+        let deliveries = destinations.counts();
         for (name, help, value) in [
             ("events_published", "Events accepted through publish", counters.published_total()),
             ("events_passed_on", "Events accepted that only pass", counters.passed_on_total()),
             ("events_fired", "Scheduled events whose time came", counters.fired_total()),
+            ("webhooks_delivered", "Events that webhooks' receivers took", deliveries.delivered_total()),
+            ("webhooks_failed", "Attempts to deliver that failed", deliveries.failed_total()),
+            ("webhooks_dead", "Deliveries given up", deliveries.dead_total()),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         for (name, help, value) in [
             ("topics", "Topics that exist", self.0.log().topic_count() as i64),
+            ("webhooks_waiting", "Deliveries that will be tried again", deliveries.waiting_now()),
             ("topics_read", "Topics that somebody reads live", self.0.hub().topics_read() as i64),
             ("log_read_only", "1 when the log takes no writes", self.0.log().read_only().is_some().into()),
         ] {

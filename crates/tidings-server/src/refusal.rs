@@ -60,6 +60,7 @@ impl From<Error> for Refusal {
         let code = error.code();
         let index = match &error {
             Error::Event { index, .. }
+            | Error::Schema { index, .. }
             | Error::EventTooLarge { index, .. }
             | Error::ScheduleTooFar { index, .. } => Some(*index),
             _ => None,

@@ -43,8 +43,8 @@ impl Stream {
 
     /// Has the bell rung when something about the user changes.
     fn watch(&self) {
-        if let Some(session) = &self.who.session {
-            session.lease.watch(&(Arc::clone(&self.conn) as Arc<dyn Watcher>));
+        if let Some(lease) = self.who.lease() {
+            lease.watch(&(Arc::clone(&self.conn) as Arc<dyn Watcher>));
         }
     }
 

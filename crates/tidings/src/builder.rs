@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_drivers::time::NtpClock;
+use tidings_drivers::webhook::Webhooks;
 use tidings_engine::Tidings;
-use tidings_engine::auth::{Gate, Users};
+use tidings_engine::auth::{ApiKeys, Gate, Users};
 use tidings_engine::bus::Bus;
 use tidings_engine::entities::{Outcome, PassThrough, Resolver, Rows, Secret, Settings};
 use tidings_log::{Clock, SystemClock};
@@ -41,6 +42,8 @@ pub enum StartError {
     Log(#[from] tidings_log::Error),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("webhooks: the HTTP client cannot start: {0}")]
+    Webhooks(String),
     #[error(transparent)]
     Entities(#[from] EntitiesError),
 }
@@ -162,6 +165,7 @@ impl Builder {
         )
         .await?;
         embedded.tidings().allow_reach(broker_topics);
+        embedded.tidings().set_webhooks(config.webhooks.clone());
         let started = async {
             let to = entities::start(&config, own, &embedded).await?;
             crate::esink::set_sights(&config, embedded.tidings()).await?;
@@ -185,6 +189,13 @@ impl Builder {
         if let Some(ntp) = ntp {
             let (tidings, stop) = (embedded.tidings().clone(), services.stop().clone());
             services.spawn("time", ntp.follow(config.time, stop, move || tidings.clock_changed()));
+        }
+        match Webhooks::new() {
+            Ok(webhooks) => embedded.tidings().deliver(&services, Arc::new(webhooks)),
+            Err(why) => {
+                embedded.close().await?;
+                return Err(StartError::Webhooks(why));
+            }
         }
         let users = Users::new(embedded.tidings().clone(), config.users, signer);
         let http = tidings_server::Config { entity_sync: config.entities.door, ..config.http };
@@ -210,6 +221,11 @@ impl Nested {
     /// The users, for a program that keeps them itself.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The API keys, for a program that hands them out itself.
+    pub fn api_keys(&self) -> &ApiKeys {
+        self.door.gate.api_keys()
     }
 
     /// The data directory's secret, which signs this server's tokens.

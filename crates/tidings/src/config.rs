@@ -4,6 +4,7 @@
 //! the defaults. Never: reads the environment itself; it is handed in.
 
 pub mod broker;
+mod distance;
 mod entities;
 pub mod esink;
 mod layers;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tidings_engine::auth::{KeyError, Keys, Secret, UserSettings};
+use tidings_engine::delivery::WebhookSettings;
 use tidings_log::embedded::Options;
 use tidings_log::memory::IdWindow;
 use tidings_model::Limits;
@@ -55,6 +57,7 @@ pub struct Config {
     pub self_signed: bool,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
+    pub webhooks: WebhookSettings,
 }
 
 /// Settings under `[auth]`: keys that verify tokens beside the data directory's own.
@@ -192,6 +195,7 @@ impl Default for Config {
             self_signed: false,
             users: UserSettings::default(),
             time: Default::default(),
+            webhooks: WebhookSettings::default(),
         }
     }
 }

@@ -44,15 +44,14 @@ impl Embedded {
         let open = move || EmbeddedLog::open(&dir, options, log_clock, observer);
         let log = tokio::task::spawn_blocking(open).await.expect("opening does not panic")?;
         let tidings = Tidings::new(Arc::new(log), hub, clock, limits);
-        let load = async { 
+        let settings = async {
             tidings.load_reach().await?;
             tidings.load_rules().await?;
+            tidings.load_schemas().await?;
             tidings.load_captured().await
-         };
-        load.await.map_err(|error| match error {
-            tidings_engine::Error::Log(error) => error,
-            error => Error::Store { doing: "reading the topics' settings".into(), what: error.to_string() },
-        })?;
+        };
+        settings.await.map_err(|error| reading("the topics' settings", error))?;
+        tidings.load_destinations().await.map_err(|error| reading("destinations", error))?;
         let services = Services::new();
         tidings.start(&services, retention_every);
         Ok(Self { tidings, services })
@@ -79,6 +78,14 @@ impl Embedded {
             tracing::warn!("some connections or tasks did not end in time");
         }
         self.tidings.log().close().await
+    }
+}
+
+/// What was stored cannot be read.
+fn reading(what: &str, error: tidings_engine::Error) -> Error {
+    match error {
+        tidings_engine::Error::Log(error) => error,
+        error => Error::Store { doing: format!("reading {what}"), what: error.to_string() },
     }
 }
 

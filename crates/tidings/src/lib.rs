@@ -34,9 +34,13 @@ pub use entities::EntitiesError;
 pub use secret::DataSecret;
 
 pub use tidings_engine::auth::{
-    HashKind, Login, NewSecret, NewUser, SignUp, User, UserError, UserPatch, UserSettings, Users,
+    ApiKey, ApiKeyError, ApiKeyPatch, ApiKeys, HashKind, IssuedApiKey, Login, NewApiKey, NewSecret, NewUser,
+    SignUp, User, UserError, UserPatch, UserSettings, Users,
 };
 pub use tidings_engine::bus::{self, Bus, LocalBus, OwnQueue};
+pub use tidings_engine::delivery::{
+    Destination, DestinationError, DestinationSettings, Destinations, SigningSecret, WebhookSettings,
+};
 pub use tidings_engine::entities::{self as entity, Closure, Entities, PassThrough, Resolver, Rows, Secret};
 pub use tidings_engine::{
     Batch, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention, Subscription,
@@ -46,8 +50,8 @@ pub use tidings_log::embedded::Options as LogOptions;
 pub use tidings_log::{Bounds, Clock, Due, Error as LogError, Log, SystemClock};
 pub use tidings_model::{
     Attributes, Code, Cursor, EntityKey, Epoch, Event, EventError, Filter, FilterError, From, Grant, Grants,
-    Key, Limits, NewEvent, Offset, Position, Principal, Timestamp, Topic, TopicError, TopicName, UserId,
-    Uuid,
+    Key, KeyKind, Limits, NewEvent, Offset, Position, Principal, Timestamp, Topic, TopicError, TopicName,
+    UserId, Uuid,
 };
 #[cfg(feature = "server")]
 pub use tidings_server::Router;

@@ -1,9 +1,10 @@
-//! From a token to a principal.
+//! From a token or an API key to a principal.
 //!
 //! Owns: the keys, and a memory of tokens already verified so that a busy client costs one signature. A token
-//! of one of our users counts as long as the user lets it, and carries the user's grants. Never: reads a
-//! header or a cookie; that is the door's.
+//! of one of our users counts as long as the user lets it, and carries the user's grants; an API key, and what
+//! is made from it, counts until the key is revoked. Never: reads a header or a cookie; that is the door's.
 
+use super::api_keys::{self, ApiKeys};
 use super::keys::{Keys, Secret, Trust};
 use super::user::Record;
 use super::users::Users;
@@ -11,7 +12,7 @@ use crate::Error;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use tidings_model::{Claims, ClaimsError, Code, Lease, Principal, Session, Timestamp, Uuid};
+use tidings_model::{Claims, ClaimsError, Code, Destinations, Lease, Principal, Session, Timestamp, Uuid};
 
 /// Verified tokens remembered; the memory is emptied when it is full.
 const REMEMBERED_MAX: usize = 10_000;
@@ -22,18 +23,21 @@ const TOKEN_BYTES_MAX: usize = 64 << 10;
 pub struct Gate {
     keys: Keys,
     users: Users,
+    api_keys: ApiKeys,
     remembered: Mutex<HashMap<Box<str>, Arc<Principal>>>,
 }
 
 /// Why a token is not accepted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refused {
-    #[error("the token is not a JWT that a key of this server has signed")]
+    #[error("the token is neither a JWT that a key of this server has signed nor an API key of its own")]
     Signature,
     #[error(transparent)]
     Claims(#[from] ClaimsError),
     #[error("the token no longer counts: log in again")]
     Revoked,
+    #[error("the API key no longer counts: an admin has revoked it")]
+    KeyRevoked,
     /// Whether it counts could not be found out.
     #[error(transparent)]
     Engine(#[from] Error),
@@ -43,7 +47,7 @@ impl Refused {
     pub fn code(&self) -> Code {
         match self {
             Self::Claims(ClaimsError::Expired) => Code::TokenExpired,
-            Self::Revoked => Code::TokenRevoked,
+            Self::Revoked | Self::KeyRevoked => Code::TokenRevoked,
             Self::Signature | Self::Claims(_) => Code::TokenInvalid,
             Self::Engine(error) => error.code(),
         }
@@ -52,7 +56,12 @@ impl Refused {
 
 impl Gate {
     pub fn new(keys: Keys, users: Users) -> Self {
-        Self { keys, users, remembered: Mutex::default() }
+        let api_keys = ApiKeys::new(users.tidings().clone(), keys.signer());
+        Self { keys, users, api_keys, remembered: Mutex::default() }
+    }
+
+    pub fn api_keys(&self) -> &ApiKeys {
+        &self.api_keys
     }
 
     pub fn users(&self) -> &Users {
@@ -60,7 +69,7 @@ impl Gate {
     }
 
     /// The principal of `token`, if a key of ours signed it with that key's own algorithm, it is valid now,
-    /// and its user, if it is one of ours, has not ended it.
+    /// and its user, if it is one of ours, has not ended it; or if it is `key:secret` of an API key in base64.
     pub async fn verify(&self, token: &str) -> Result<Arc<Principal>, Refused> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refused::Signature);
@@ -70,8 +79,17 @@ impl Gate {
         if let Some(who) = known.filter(|who| who.is_current()) {
             return in_time(&who, now).map(|()| who);
         }
-        let (claims, trust) = self.open(token)?;
-        let who = Arc::new(self.principal(&claims, trust, now).await?);
+        let who = match api_keys::open(token) {
+            Some((id, secret)) => {
+                let holder = self.api_keys.verified(id, &secret).await?.ok_or(Refused::Signature)?;
+                holder.principal(None).ok_or(Refused::KeyRevoked)?
+            }
+            None => {
+                let (claims, trust) = self.open(token)?;
+                self.principal(&claims, trust, now).await?
+            }
+        };
+        let who = Arc::new(who);
         let mut remembered = self.remembered.lock().expect("no panic while holding the lock");
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
@@ -87,6 +105,10 @@ impl Gate {
     /// When the token no longer counts.
     pub async fn renew(&self, who: &Arc<Principal>) -> Result<Arc<Principal>, Refused> {
         in_time(who, self.users.now())?;
+        if let Some(hold) = who.api_key.as_ref().filter(|hold| hold.lease.is_over()) {
+            let renewed = self.key_principal(hold.id, who.expires_at).await?;
+            return Ok(Arc::new(renewed));
+        }
         let Some(old) = who.session.as_ref().filter(|session| session.lease.is_over()) else {
             return Ok(Arc::clone(who));
         };
@@ -117,8 +139,22 @@ impl Gate {
         Err(Refused::Signature)
     }
 
+    /// The rights of an API key that was verified before.
+    async fn key_principal(&self, id: Uuid, until: Option<Timestamp>) -> Result<Principal, Refused> {
+        let holder = self.api_keys.held(id).await?;
+        holder.and_then(|holder| holder.principal(until)).ok_or(Refused::KeyRevoked)
+    }
+
     async fn principal(&self, claims: &Claims, trust: Trust, now: Timestamp) -> Result<Principal, Refused> {
-        let who = claims.principal(now, trust == Trust::Own)?;
+        let mut who = claims.principal(now, trust == Trust::Own)?;
+        if trust == Trust::Weak {
+            who.destinations = Destinations::default();
+        }
+        if let Some(id) = claims.api_key_id.as_ref().filter(|_| trust == Trust::Own) {
+            // Made by us from an API key: the key's rights of now, whatever else the token says.
+            let id = id.as_str().and_then(|id| id.parse().ok()).ok_or(Refused::KeyRevoked)?;
+            return self.key_principal(id, who.expires_at).await;
+        }
         let found = match user_of(claims, trust) {
             Some(id) => self.users.leased(id).await?,
             None => None,

@@ -60,12 +60,13 @@ pub(crate) enum Trust {
 
 /// All keys of this server; any one may verify a token.
 #[derive(Clone, Default)]
-pub struct Keys(pub(crate) Vec<Key>);
+pub struct Keys(pub(crate) Vec<Key>, Option<Secret>);
 
 impl Keys {
     /// Adds the data directory's own secret (HS256).
     pub fn own(mut self, secret: &Secret) -> Self {
         self.0.push(Self::hmac(secret, Trust::Own));
+        self.1 = Some(secret.clone());
         self
     }
 
@@ -79,6 +80,11 @@ impl Keys {
     pub fn weak_secret(mut self, secret: &Secret) -> Self {
         self.0.push(Self::hmac(secret, Trust::Weak));
         self
+    }
+
+    /// The data directory's own secret, which signs.
+    pub(crate) fn signer(&self) -> Option<Secret> {
+        self.1.clone()
     }
 
     fn hmac(secret: &Secret, trust: Trust) -> Key {

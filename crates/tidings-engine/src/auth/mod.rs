@@ -1,5 +1,6 @@
-//! Who is asking: verification of tokens, and users with their passwords. API keys are not here yet.
+//! Who is asking: verification of tokens, users with their passwords, API keys.
 
+mod api_keys;
 mod attempts;
 mod gate;
 mod keys;
@@ -14,6 +15,7 @@ mod tests;
 mod user;
 mod users;
 
+pub use api_keys::{ApiKey, ApiKeyError, ApiKeyPatch, ApiKeys, IssuedApiKey, NewApiKey};
 pub use gate::{Gate, Refused};
 pub use keys::{Key, KeyError, Keys, Secret};
 pub use login::Login;

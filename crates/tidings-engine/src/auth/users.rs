@@ -48,6 +48,10 @@ impl Users {
         Self(Arc::new(Inner { tidings, settings, signer, passwords, by_address, by_name, changes, leases }))
     }
 
+    pub(super) fn tidings(&self) -> &Tidings {
+        &self.0.tidings
+    }
+
     pub fn settings(&self) -> &UserSettings {
         &self.0.settings
     }

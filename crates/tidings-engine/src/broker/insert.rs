@@ -58,7 +58,10 @@ impl Broker {
             // Before the commit, so that whoever listens is told of this event already.
             tidings.reach().mark(&name, true);
         }
-        let receipt = match tidings.store(who, tidings.decide(vec![event])?, Batch { registry, ..Batch::default() }).await {
+        let receipt = match tidings
+            .store(who, tidings.decide(vec![event])?, Batch { registry, ..Batch::default() })
+            .await
+        {
             Ok(receipt) => receipt,
             Err(error) => {
                 // Another insert may have marked it by now; what is stored decides.

@@ -48,7 +48,10 @@ async fn a_user_finds_what_concerns_it_and_nothing_else(maker: &mut dyn Maker) {
     t.tell("a:1", "5", &told(&["bob"], Some(&["ann"]))).await;
     t.tell("a:1", "6", &told(&["bob"], Some(&["bob"]))).await;
     for _ in 0..2 {
-        assert_eq!(t.audience("a", Some("ann"), 0, 9).await, (vec!["1:1".into(), "3:3".into(), "5:5".into()], 6));
+        assert_eq!(
+            t.audience("a", Some("ann"), 0, 9).await,
+            (vec!["1:1".into(), "3:3".into(), "5:5".into()], 6)
+        );
         assert_eq!(t.audience("a", Some("ann"), 0, 1).await, (vec!["1:1".into()], 1));
         assert_eq!(t.audience("a", Some("ann"), 1, 1).await, (vec!["3:3".into()], 3));
         assert_eq!(t.audience("a", Some("ann"), 5, 9).await, (vec![], 6));
@@ -78,8 +81,11 @@ async fn what_is_not_routed_is_found_by_everybody(maker: &mut dyn Maker) {
         let mut after = 0;
         while after < 6 {
             let max = ReadMax { events: 2, bytes: usize::MAX };
-            let page = t.log.read_audience(&topic("a"), Some("ann"), Offset(after), max).await.expect("reads");
-            found.extend(page.events.iter().filter(|e| e.view_of(Some("ann")).is_some()).map(|e| e.offset().0));
+            let page =
+                t.log.read_audience(&topic("a"), Some("ann"), Offset(after), max).await.expect("reads");
+            found.extend(
+                page.events.iter().filter(|e| e.view_of(Some("ann")).is_some()).map(|e| e.offset().0),
+            );
             assert!(page.up_to.0 > after);
             after = page.up_to.0;
         }

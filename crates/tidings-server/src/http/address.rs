@@ -6,6 +6,7 @@ use crate::refusal::Refusal;
 use http::Uri;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
+use tidings_engine::delivery::DeliveryId;
 use tidings_model::{Code, EntityKey, Filter, Limits, Topic, TopicName, Uuid};
 
 /// The third part of the path, `{topic}`, `{name}` or `{id}`, decoded.
@@ -42,6 +43,26 @@ pub fn scheduled_id(uri: &Uri) -> Result<Uuid, Refusal> {
 pub fn user_id(uri: &Uri) -> Result<Uuid, Refusal> {
     let unknown = || Refusal::new(Code::UserUnknown, "the path does not name a user by its UUID");
     segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
+/// The id of an API key.
+pub fn key_id(uri: &Uri) -> Result<Uuid, Refusal> {
+    let unknown = || Refusal::new(Code::KeyUnknown, "the path does not name an API key by its UUID");
+    segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
+/// The id of a destination.
+pub fn destination_id(uri: &Uri) -> Result<Uuid, Refusal> {
+    let unknown =
+        || Refusal::new(Code::DestinationUnknown, "the path does not name a destination by its UUID");
+    segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
+/// The id of a delivery.
+pub fn delivery_id(uri: &Uri) -> Result<DeliveryId, Refusal> {
+    let unknown =
+        || Refusal::new(Code::DeliveryUnknown, "the path does not name a delivery: DESTINATION.OFFSET");
+    segment(uri).and_then(|text| DeliveryId::parse(&text)).ok_or_else(unknown)
 }
 
 fn not_text() -> Refusal {

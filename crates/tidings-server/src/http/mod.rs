@@ -5,8 +5,11 @@
 mod address;
 pub(crate) mod body;
 mod cloudevents;
+mod deliveries;
+mod destinations;
 mod entities;
 mod health;
+mod keys;
 pub(crate) mod layers;
 mod lines;
 mod login;
@@ -14,6 +17,7 @@ mod ndjson;
 mod openapi;
 mod page;
 mod publish;
+mod queues;
 pub(crate) mod reply;
 mod scheduled;
 mod sources;
@@ -85,6 +89,28 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
     Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
     Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
+    Route::new("POST", "/v1/keys", || post(keys::create), Watched),
+    Route::new("GET", "/v1/keys", || get(keys::list), Compressed),
+    Route::new("GET", "/v1/keys/{id}", || get(keys::get), Watched),
+    Route::new("PATCH", "/v1/keys/{id}", || patch(keys::update), Watched),
+    Route::new("DELETE", "/v1/keys/{id}", || delete(keys::delete), Watched),
+    Route::new("POST", "/v1/keys/{id}/revoke", || post(keys::revoke), Watched),
+    Route::new("POST", "/v1/destinations", || post(destinations::create), Watched),
+    Route::new("GET", "/v1/destinations", || get(destinations::list), Compressed),
+    Route::new("GET", "/v1/destinations/{id}", || get(destinations::get), Watched),
+    Route::new("PATCH", "/v1/destinations/{id}", || patch(destinations::update), Watched),
+    Route::new("DELETE", "/v1/destinations/{id}", || delete(destinations::delete), Watched),
+    Route::new("POST", "/v1/destinations/{id}/pause", || post(destinations::pause), Watched),
+    Route::new("POST", "/v1/destinations/{id}/resume", || post(destinations::resume), Watched),
+    Route::new("GET", "/v1/destinations/{id}/secret", || get(destinations::secret), Watched),
+    Route::new("POST", "/v1/destinations/{id}/secret", || post(destinations::rotate), Watched),
+    Route::new("POST", "/v1/destinations/{id}/pull", || post(queues::pull), Compressed),
+    Route::new("POST", "/v1/destinations/{id}/ack", || post(queues::acknowledge), Watched),
+    Route::new("POST", "/v1/destinations/{id}/unlock", || post(queues::unlock), Compressed),
+    Route::new("POST", "/v1/destinations/{id}/replay", || post(deliveries::replay_all), Watched),
+    Route::new("GET", "/v1/deliveries", || get(deliveries::list), Compressed),
+    Route::new("GET", "/v1/deliveries/{id}", || get(deliveries::get), Watched),
+    Route::new("POST", "/v1/deliveries/{id}/replay", || post(deliveries::replay), Watched),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),

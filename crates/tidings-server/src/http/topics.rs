@@ -14,8 +14,8 @@ use tidings_engine::TopicSettings;
 use tidings_log::Bounds;
 use tidings_model::{Code, Cursor, EventError, Position, TopicName};
 
-/// Settings are small.
-const SETTINGS_BYTES_MAX: usize = 16 << 10;
+/// Settings are small; schemas may be the larger part.
+const SETTINGS_BYTES_MAX: usize = 256 << 10;
 
 /// `GET /v1/topics`: those the caller may read, in name order.
 pub async fn list(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {

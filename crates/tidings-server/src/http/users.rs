@@ -126,7 +126,8 @@ impl Wire {
     }
 }
 
-fn grants(texts: Option<Vec<String>>) -> Result<Option<Grants>, Refusal> {
+/// Grants as a client lists them.
+pub fn grants(texts: Option<Vec<String>>) -> Result<Option<Grants>, Refusal> {
     let Some(texts) = texts else { return Ok(None) };
     if texts.len() > Grants::MAX {
         return Err(Refusal::parameter(format!("at most {} grants for each direction", Grants::MAX)));
@@ -172,9 +173,13 @@ fn described(user: &User) -> Response {
     reply::json(StatusCode::OK, json(user).to_string())
 }
 
+/// Grants as an answer lists them.
+pub fn texts(grants: &Grants) -> Vec<String> {
+    grants.iter().map(Grant::to_string).collect()
+}
+
 /// A user as an answer shows it.
 pub fn json(user: &User) -> Value {
-    let texts = |grants: &Grants| grants.iter().map(Grant::to_string).collect::<Vec<_>>();
     json!({
         "id": user.id,
         "name": user.name,

@@ -4,10 +4,12 @@
 
 mod check;
 mod client;
+mod destinations;
 mod export;
 mod fields;
 mod grants;
 mod import;
+mod keys;
 mod lines;
 mod publish;
 mod retry;
@@ -56,6 +58,10 @@ enum Command {
     Sources(sources::Args),
     /// Add, list, change and remove users.
     Users(users::Args),
+    /// Add, list, change and revoke API keys.
+    Keys(keys::Args),
+    /// Manage webhooks, queues and copies, and see what became of deliveries.
+    Destinations(destinations::Args),
     /// Verify a data directory that no server uses, and rebuild its index.
     Check(check::Args),
     /// Write topics to stdout as NDJSON.
@@ -127,6 +133,8 @@ impl Cli {
             Some(Command::Topics(args)) => &args.client.place,
             Some(Command::Sources(args)) => &args.client.place,
             Some(Command::Users(args)) => args.place(),
+            Some(Command::Keys(args)) => args.place(),
+            Some(Command::Destinations(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
             Some(Command::Export(args)) => &args.client.place,
             Some(Command::Import(args)) => &args.client.place,
@@ -158,6 +166,8 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Topics(args) => wait(topics::run(args, &context)),
         Command::Sources(args) => wait(sources::run(args, &context)),
         Command::Users(args) => wait(users::run(args, &context)),
+        Command::Keys(args) => wait(keys::run(args, &context)),
+        Command::Destinations(args) => wait(destinations::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),
         Command::Import(args) => wait(import::run(args, &context)),
     }

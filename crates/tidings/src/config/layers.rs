@@ -1,6 +1,7 @@
 //! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
 
 use super::broker::{self, Way};
+use super::distance::distance;
 use super::{Config, ConfigError, check_secret, esink};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -35,6 +36,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("http.drain_ms", Kind::Number),
     ("http.retry_spread_ms", Kind::Number),
     ("limits.topics", Kind::Number),
+    ("limits.api_keys", Kind::Number),
     ("limits.event_bytes", Kind::Number),
     ("limits.body_bytes", Kind::Number),
     ("limits.batch_events", Kind::Number),
@@ -86,6 +88,20 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("limits.broker_list_bytes", Kind::Number),
     ("limits.broker_frame_bytes", Kind::Number),
     ("limits.broker_view_bytes", Kind::Number),
+    ("limits.destinations", Kind::Number),
+    ("limits.queue_lent", Kind::Number),
+    ("limits.webhooks_at_once", Kind::Number),
+    ("limits.destination_open", Kind::Number),
+    ("limits.destination_dead", Kind::Number),
+    ("limits.destination_replays", Kind::Number),
+    ("webhooks.retry_base_ms", Kind::Number),
+    ("webhooks.retry_max_ms", Kind::Number),
+    ("webhooks.max_attempts", Kind::Number),
+    ("webhooks.timeout_ms", Kind::Number),
+    ("webhooks.parallel", Kind::Number),
+    ("webhooks.allow_private_addresses", Kind::Truth),
+    ("webhooks.lease_ms", Kind::Number),
+    ("webhooks.history", Kind::Truth),
     ("users.sign_up", Kind::Text),
     ("users.token_ttl_ms", Kind::Number),
     ("users.password_chars_min", Kind::Number),
@@ -373,20 +389,6 @@ fn nearest(name: &str) -> String {
     let all = all().map(|(place, _)| variable(place));
     let short = SHORT.iter().map(|(name, _)| *name).chain(OTHERS.iter().copied()).map(String::from);
     all.chain(short).min_by_key(|known| distance(name, known)).expect("there are settings")
-}
-
-/// How many characters differ (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let cost = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ const OWNED: &[(&[&str], &[&str], &[&str])] = &[
     ),
     (&["fjall"], &["tidings-log"], &[]),
     (&["rusqlite"], &["tidings-log", "tidings-drivers"], &[]),
-    (&["jsonwebtoken", "argon2", "bcrypt"], &["tidings-engine"], &["tidings"]),
+    (&["jsonwebtoken", "argon2", "bcrypt", "jsonschema"], &["tidings-engine"], &["tidings"]),
     (
         &[
             "rsntp",

@@ -40,7 +40,7 @@ pub fn connect(stage: &Stage) -> Result<Vec<Row>> {
 }
 
 /// Waits until the server has taken its index as far as its log: that is no part of a connect.
-fn settle(server: &Server) -> Result<()> {
+pub fn settle(server: &Server) -> Result<()> {
     for _ in 0..100 {
         let before = cpu(server)?;
         std::thread::sleep(Duration::from_millis(200));
@@ -99,7 +99,7 @@ pub fn idle(stage: &Stage) -> Result<Vec<Row>> {
     ])
 }
 
-fn row(figure: &str, unit: &'static str, tidings: f64, target: Target, note: &str) -> Row {
+pub fn row(figure: &str, unit: &'static str, tidings: f64, target: Target, note: &str) -> Row {
     Row {
         figure: figure.into(),
         unit,
@@ -141,10 +141,10 @@ fn fill(client: &mut Client, server: &Server, token: &str, name: &str, collectio
 }
 
 /// Asks and waits for the answer, over one connection.
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn open(server: &Server) -> Result<Self> {
+    pub fn open(server: &Server) -> Result<Self> {
         let stream = TcpStream::connect(server.process.address())?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -158,7 +158,7 @@ impl Client {
         self.post("/insert", token, &event.to_string()).map(drop)
     }
 
-    fn post(&mut self, path: &str, token: &str, body: &str) -> Result<Value> {
+    pub fn post(&mut self, path: &str, token: &str, body: &str) -> Result<Value> {
         let bearer =
             if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
         let request = format!(
@@ -247,7 +247,7 @@ fn head(reader: &mut impl BufRead) -> Result<(u16, Option<usize>)> {
 }
 
 /// Processor time the server has used.
-fn cpu(server: &Server) -> Result<Duration> {
+pub fn cpu(server: &Server) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.pid()))?;
     let (_, fields) = stat.rsplit_once(") ").context("a line of /proc")?;
     let ticks: u64 = fields.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap_or(0)).sum();
@@ -257,7 +257,7 @@ fn cpu(server: &Server) -> Result<Duration> {
 }
 
 /// Bytes of memory the server holds.
-fn memory(server: &Server) -> Result<u64> {
+pub fn memory(server: &Server) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a line on memory")?;
     Ok(1024 * line.trim().trim_end_matches(" kB").parse::<u64>()?)

@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, socketio};
+use super::{broker, length, socketio, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -83,6 +83,17 @@ pub const ALL: &[Figure] = &[
         take: broker::insert,
     },
     Figure { name: "broker-idle", what: "100 users of Broker, logged in and idle", take: broker::idle },
+    Figure {
+        name: "webhooks-key",
+        what: "webhooks to one receiver, keys in parallel",
+        take: webhooks::by_key,
+    },
+    Figure {
+        name: "webhooks-topic",
+        what: "webhooks one after the other, against the receiver's round trip",
+        take: webhooks::by_topic,
+    },
+    Figure { name: "webhooks-idle", what: "10,000 destinations while nothing happens", take: webhooks::idle },
     Figure { name: "length", what: "a log of 10 thousand events against 10 million", take: length::take },
 ];
 

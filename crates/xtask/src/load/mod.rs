@@ -11,6 +11,7 @@ mod meter;
 mod row;
 mod socketio;
 mod stage;
+mod webhooks;
 
 use crate::step;
 use anyhow::{Context, Result, bail};

@@ -204,7 +204,8 @@ impl Index {
             let (key, value) = guard.into_inner().map_err(failed("reading State"))?;
             if key.len() == 4 {
                 // First of all, since it is the shortest.
-                (state.newest, floor) = changes::Marks::decode(&value).map_or((0, 0), |m| (m.newest, m.floor));
+                (state.newest, floor) =
+                    changes::Marks::decode(&value).map_or((0, 0), |m| (m.newest, m.floor));
             } else if last_u64(&value) >= floor && is_wanted(value[0] != 0) {
                 state.offsets.push(last_u64(&value));
             }

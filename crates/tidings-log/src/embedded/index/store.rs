@@ -82,7 +82,12 @@ impl Store {
         Ok(Place { segment, at: self.meta_number("at")?.unwrap_or(0) as u64 })
     }
 
-    pub fn replay(&self, segments: &Segments, until: Place, is_closed: impl Fn() -> bool) -> Result<(), Error> {
+    pub fn replay(
+        &self,
+        segments: &Segments,
+        until: Place,
+        is_closed: impl Fn() -> bool,
+    ) -> Result<(), Error> {
         let mut saved = self.applied()?;
         let mut changes = Changes::default();
         scan::replay(segments, saved, until, |end, record| {

@@ -50,8 +50,8 @@ async fn run(door: Door, socket: Socket, framing: Framing, mut who: Arc<Principa
     let bell: Arc<Bell> = Arc::default();
     let watcher = Arc::clone(&bell) as Arc<dyn Watcher>;
     loop {
-        if let Some(session) = &who.session {
-            session.lease.watch(&watcher);
+        if let Some(lease) = who.lease() {
+            lease.watch(&watcher);
         }
         tokio::select! {
             biased;

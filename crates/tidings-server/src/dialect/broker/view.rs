@@ -133,7 +133,9 @@ impl View {
             ascii::string(&mut out, &title::title(name));
             out.push(b'}');
         }
-        for (list, part) in [("events", (|p| &p.text[..p.row]) as fn(&Part) -> &[u8]), ("rows", |p| &p.text[p.row..])] {
+        for (list, part) in
+            [("events", (|p| &p.text[..p.row]) as fn(&Part) -> &[u8]), ("rows", |p| &p.text[p.row..])]
+        {
             write!(out, "],\"{list}\":[").expect("memory");
             for (i, row) in self.rows.values().enumerate() {
                 if i > 0 {
@@ -150,7 +152,8 @@ impl View {
 /// The event as JSON in one line of ASCII.
 pub fn render(event: &BrokerEvent) -> Vec<u8> {
     let mut out = Vec::with_capacity(event.data.len() + 320);
-    let BrokerEvent { id, user, collection, event: name, timestamp, is_published, is_cancelled, data } = event;
+    let BrokerEvent { id, user, collection, event: name, timestamp, is_published, is_cancelled, data } =
+        event;
     render_event(&mut out, *id, [user, collection, name], *timestamp, [*is_published, *is_cancelled], data);
     out
 }
@@ -172,7 +175,8 @@ fn render_event(
 ) {
     out.extend_from_slice(br#"{"id":""#);
     out.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-    for (name, text) in [(r#"","user_id":"#, user), (r#","collection_id":"#, collection), (r#","event":"#, event)]
+    for (name, text) in
+        [(r#"","user_id":"#, user), (r#","collection_id":"#, collection), (r#","event":"#, event)]
     {
         out.extend_from_slice(name.as_bytes());
         ascii::string(out, text);

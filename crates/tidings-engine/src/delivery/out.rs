@@ -1,0 +1,88 @@
+//! A destination as the dispatcher has it.
+
+use super::destination::{Destination, Policy};
+use super::mark::Mark;
+use super::runner::Runner;
+use std::sync::Arc;
+use tidings_model::Timestamp;
+
+pub struct Out {
+    pub destination: Arc<Destination>,
+    pub work: Work,
+    /// Errands of an earlier one are of no use.
+    pub life: u64,
+    /// It is going to be looked at.
+    pub is_wanting: bool,
+    /// When it will be looked at by itself.
+    pub due_at: Option<Timestamp>,
+    /// Its receiver has failed since it last answered well.
+    pub is_failing: bool,
+    /// Its order has changed: once nothing is under way it begins anew from its mark.
+    is_outdated: bool,
+    /// As they were counted last.
+    pub waiting: usize,
+    /// Dead deliveries since the start.
+    pub dead: usize,
+}
+
+pub enum Work {
+    /// Where it stands is being read.
+    Restoring,
+    Webhook(Box<Runner>),
+    Copying {
+        mark: Mark,
+        has_news: bool,
+        is_busy: bool,
+    },
+}
+
+impl Out {
+    pub fn new(destination: Arc<Destination>, life: u64) -> Self {
+        Self {
+            destination,
+            work: Work::Restoring,
+            life,
+            is_wanting: false,
+            due_at: None,
+            is_failing: false,
+            is_outdated: false,
+            waiting: 0,
+            dead: 0,
+        }
+    }
+
+    /// Goes on under other settings.
+    pub fn renew(&mut self, destination: Arc<Destination>, policy: Policy) {
+        if let Work::Webhook(runner) = &mut self.work {
+            let is_same = runner.policy().order == policy.order && runner.policy().on_dead == policy.on_dead;
+            self.is_outdated |= !is_same || self.destination.filter != destination.filter;
+            runner.set_policy(Policy {
+                order: runner.policy().order,
+                on_dead: runner.policy().on_dead,
+                ..policy
+            });
+            runner.set_stopped(destination.is_paused() || self.is_outdated);
+        }
+        self.destination = destination;
+    }
+
+    /// Begins anew once nothing is under way, if it has to.
+    pub fn turn(&mut self, policy: Policy) {
+        if let Work::Webhook(runner) = &mut self.work
+            && self.is_outdated
+            && runner.is_quiet()
+        {
+            **runner = runner.anew(policy);
+            runner.set_stopped(self.destination.is_paused());
+            self.is_outdated = false;
+        }
+    }
+
+    /// Attempts and the like under way.
+    pub fn flying(&self) -> usize {
+        match &self.work {
+            Work::Webhook(runner) => runner.flying(),
+            _ => 0,
+        }
+    }
+}

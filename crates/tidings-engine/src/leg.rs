@@ -32,6 +32,7 @@ pub(crate) struct Leg {
     passed: u64,
     /// Set where the leg is apart from the subscription's others.
     pub apart: Option<Apart>,
+    pub is_marked: bool,
 }
 
 /// A leg's own name, and its own reader.
@@ -91,6 +92,7 @@ impl Leg {
             joined: passed,
             passed,
             apart: None,
+            is_marked: false,
         };
         leg.stand(log, bounds, from).await?;
         leg.start = leg.state.as_ref().map_or(leg.cursor, |walk| walk.tail);

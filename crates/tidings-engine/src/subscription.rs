@@ -40,6 +40,8 @@ pub struct Batch {
     pub leg: usize,
     /// The events are State: their cursors are this reader's own.
     pub in_state: bool,
+    /// The address was marked with [`Subscription::mark`].
+    pub is_marked: bool,
 }
 
 /// Events that this reader should have got are gone.
@@ -166,6 +168,12 @@ impl Subscription {
         self.legs.push(leg);
         self.said = self.sum();
         Ok(())
+    }
+
+    /// Marks an address that is being read: its batches say so, for a door that sends them in another form.
+    pub fn mark(&mut self, topic: &Topic) {
+        let leg = self.legs.iter_mut().find(|l| &l.topic == topic && l.retired.is_none());
+        leg.into_iter().for_each(|leg| leg.is_marked = true);
     }
 
     /// Stops reading an address; `false` if it was not being read.
@@ -356,7 +364,7 @@ impl Subscription {
                     return None;
                 }
                 self.said = self.sum();
-                Some(Item::Events(Batch { entries, leg: i, in_state }))
+                Some(Item::Events(Batch { entries, leg: i, in_state, is_marked: self.legs[i].is_marked }))
             }
         }
     }

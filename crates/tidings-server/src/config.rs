@@ -4,6 +4,8 @@ use crate::Rates;
 use crate::dialect::entity_sync::EntitySync;
 use crate::grpc;
 use crate::phoenix::Phoenix;
+use crate::dialect::esink::Esink;
+use crate::socketio::SocketIo;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -54,6 +56,11 @@ pub struct Config {
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
+    /// Socket.IO's door and Esink's interface; set under `[socketio]` and `[esink]`.
+    #[serde(skip)]
+    pub socketio: SocketIo,
+    #[serde(skip)]
+    pub esink: Esink,
 }
 
 fn yes() -> bool {
@@ -88,6 +95,8 @@ impl Default for Config {
             inbound: InboundSettings::default(),
             phoenix: Phoenix::default(),
             broker: true,
+            socketio: SocketIo::default(),
+            esink: Esink::default(),
         }
     }
 }

@@ -72,6 +72,7 @@ pub enum Style {
     EntitySync,
     /// Messages of Phoenix channels.
     Phoenix(Version),
+    SocketIo,
 }
 
 /// One stream's connection.
@@ -273,6 +274,7 @@ fn advance(out: &mut VecDeque<Bytes>, mut n: usize) {
 fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDeque<Bytes>) -> u64 {
     match (item, style) {
         (item, Style::Phoenix(version)) => return wire::phoenix::encode(subscription, item, version, out),
+        (item, Style::SocketIo) => return wire::socketio::frames(subscription, &item, out),
         (Item::Events(batch), style) => {
             for entry in &batch.entries {
                 let offset = entry.event.offset();
@@ -287,7 +289,7 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
                         out.extend(parts);
                     }
                     Style::Ws if !batch.in_state => out.push_back(wire::ws(entry)),
-                    Style::Ws | Style::EntitySync | Style::Phoenix(_) => {
+                    Style::Ws | Style::EntitySync | Style::Phoenix(_) | Style::SocketIo => {
                         let cursor = subscription.leg_cursor_at(batch.leg, offset, true);
                         out.push_back(wire::ws_own(entry, &cursor));
                     }
@@ -299,7 +301,7 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
             out.extend(entries.iter().filter_map(|entry| match style {
                 Style::Sse { framing, .. } => Some(wire::sse(entry, framing)),
                 Style::Ws => Some(wire::ws(entry)),
-                Style::EntitySync | Style::Phoenix(_) => None,
+                Style::EntitySync | Style::Phoenix(_) | Style::SocketIo => None,
             }));
             return entries.len() as u64;
         }

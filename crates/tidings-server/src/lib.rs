@@ -19,6 +19,7 @@ mod metrics;
 mod phoenix;
 mod rates;
 mod refusal;
+mod socketio;
 mod sse;
 mod stream;
 mod tls;
@@ -29,12 +30,14 @@ mod ws;
 
 pub use config::{Config, TlsFiles};
 pub use dialect::entity_sync::{Auth as EntityAuth, EntitySync};
+pub use dialect::esink::{Esink, SecurityToken};
 pub use door::Door;
 pub use grpc::config::Config as GrpcConfig;
 pub use listen::{BindError, Server};
 pub use metrics::Metrics;
 pub use phoenix::Phoenix;
 pub use rates::{Call, Meter, Rate, Rates};
+pub use socketio::SocketIo;
 
 use axum::middleware::Next;
 

@@ -26,6 +26,7 @@ pub struct Metrics {
     ws: Gauge,
     entity_sync: Gauge,
     phoenix: Gauge,
+    socketio: Gauge,
     turned_away: Counter,
     fell_back: Counter,
     delivered: Counter,
@@ -101,6 +102,7 @@ impl Metrics {
         let (sse, ws, entity_sync) = (of("sse"), of("ws"), of("entity-sync"));
         let subscribe = of("grpc");
         let phoenix = of("phoenix");
+        let socketio = of("socketio");
         let pass_through_failed = Counter::default();
         let help = "Messages of entity-sync's clients that could not be passed on";
         registry.register("entity_pass_through_failures", help, pass_through_failed.clone());
@@ -113,6 +115,7 @@ impl Metrics {
             ws,
             entity_sync,
             phoenix,
+            socketio,
             turned_away,
             fell_back,
             delivered,
@@ -159,6 +162,11 @@ impl Metrics {
     pub fn open_entity_sync(&self) -> Open {
         self.entity_sync.inc();
         Open(self.entity_sync.clone())
+    }
+
+    pub fn open_socketio(&self) -> Open {
+        self.socketio.inc();
+        Open(self.socketio.clone())
     }
 
     /// A message without an action was lost.

@@ -6,6 +6,7 @@
 
 pub mod phoenix;
 pub mod rows;
+pub mod socketio;
 
 use crate::http::reply;
 use bytes::Bytes;

@@ -4,8 +4,10 @@
 //! the defaults. Never: reads the environment itself; it is handed in.
 
 pub mod broker;
+mod distance;
 mod entities;
 pub mod eventrelay;
+pub mod esink;
 mod layers;
 mod sources;
 
@@ -53,6 +55,14 @@ pub struct Config {
     pub rates: tidings_server::Rates,
     pub phoenix: tidings_server::Phoenix,
     pub inbound: tidings_engine::inbound::InboundSettings,
+    pub socketio: tidings_server::SocketIo,
+    pub esink: tidings_server::Esink,
+    /// Who sees the rows of captured tables, where Esink's environment says so.
+    #[serde(skip)]
+    pub table_sights: Vec<esink::TableSight>,
+    /// Serve TLS with a certificate of our own making where none is set.
+    #[serde(skip)]
+    pub self_signed: bool,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
     pub webhooks: WebhookSettings,
@@ -192,6 +202,10 @@ impl Default for Config {
             rates: Default::default(),
             phoenix: Default::default(),
             inbound: Default::default(),
+            socketio: Default::default(),
+            esink: Default::default(),
+            table_sights: Vec::new(),
+            self_signed: false,
             users: UserSettings::default(),
             time: Default::default(),
             webhooks: WebhookSettings::default(),

@@ -16,6 +16,8 @@ mod drivers;
 mod embedded;
 #[cfg(feature = "server")]
 mod entities;
+#[cfg(feature = "server")]
+mod esink;
 pub mod secret;
 #[cfg(feature = "server")]
 mod sources;

@@ -3,3 +3,4 @@
 pub mod broker;
 pub mod entity_sync;
 pub mod eventrelay;
+pub mod esink;

@@ -33,8 +33,8 @@ mod users;
 
 pub(crate) use address::Query;
 
-use crate::dialect::{broker, entity_sync, eventrelay};
-use crate::{Door, phoenix, ws};
+use crate::dialect::{broker, entity_sync, esink, eventrelay};
+use crate::{Door, phoenix, socketio, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
@@ -134,6 +134,10 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
     Route::new("GET", "/", || get(home::get), Watched),
     Route::new("GET", "/socket/websocket", || get(phoenix::upgrade), Watched),
+    Route::new("GET", "/socket.io/", || get(socketio::get), Watched),
+    Route::new("POST", "/socket.io/", || post(socketio::post), Watched),
+    Route::new("POST", "/publish", || post(esink::publish), Watched),
+    Route::new("GET", "/ping", || get(esink::ping), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),
@@ -148,6 +152,19 @@ impl Route {
         wrap: Wrap,
     ) -> Self {
         Self { method, path, handler, wrap }
+    }
+
+    /// Whether its interface is switched on.
+    fn is_on(&self, door: &Door) -> bool {
+        match self.path {
+            "/socket.io/" => door.config.socketio.enabled,
+            "/publish" | "/ping" => door.config.esink.enabled,
+            _ => match self.wrap {
+                Broker => door.config.broker,
+                Relay => door.config.eventrelay,
+                Own | Watched | Compressed => true,
+            },
+        }
     }
 
     /// What matches no route, as metrics name it: one name, however many paths are tried.
@@ -167,12 +184,7 @@ pub(crate) fn is_route(path: &str) -> bool {
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
-    let is_on = |route: &&Route| match route.wrap {
-        Broker => door.config.broker,
-        Relay => door.config.eventrelay,
-        Own | Watched | Compressed => true,
-    };
-    for route in ROUTES.iter().filter(is_on) {
+    for route in ROUTES.iter().filter(|route| route.is_on(&door)) {
         let mut handler = (route.handler)();
         if route.wrap == Compressed {
             handler = handler.layer(from_fn(layers::compress));

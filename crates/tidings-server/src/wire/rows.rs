@@ -26,6 +26,8 @@ pub fn encode(snapshot: &Snapshot, style: Style) -> Bytes {
         Style::Ws => snapshot.encoded(WS, |s| text_frame(&json(s, true))).clone(),
         Style::EntitySync => snapshot.encoded(ENTITY_SYNC, frames).clone(),
         Style::Phoenix(_) => Bytes::new(),
+        // Nobody watches entities there.
+        Style::SocketIo => Bytes::new(),
     }
 }
 
@@ -82,6 +84,7 @@ pub fn trouble(trouble: &Trouble, style: Style) -> Bytes {
             "action": "error",
             "body": { "code": code, "message": message, "entity": entity, "id": id },
         })),
+        Style::SocketIo => Bytes::new(),
     }
 }
 

@@ -10,6 +10,10 @@ use tidings::{Builder, Running};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Every setting has a variable, TIDINGS_SECTION_NAME. Esink's variables (TABLE_NAMES, SECURITY_TOKEN, \
+    TABLE_AUTH_COLUMN_ROUTING ...) start Tidings as Esink is."
+)]
 pub struct Args {
     #[command(flatten)]
     pub place: Place,
@@ -128,11 +132,10 @@ async fn serve(config: Config, port_file: Option<PathBuf>) -> Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // By default this signal kills. Certificates are read anew whenever their files change, asked or not.
     let _hangup = signal(SignalKind::hangup())?;
-    let (dir, scheme) =
-        (config.data.display().to_string(), if config.http.tls.is_some() { "https" } else { "http" });
+    let dir = config.data.display().to_string();
     let mut running = Builder::new(config).start().await.map_err(explain)?;
     greet(&running, &dir);
-    let address = running.addr();
+    let (address, scheme) = (running.addr(), if running.is_tls() { "https" } else { "http" });
     if let Some(path) = port_file {
         std::fs::write(&path, format!("{}\n", address.port())).with_context(|| path.display().to_string())?;
     }

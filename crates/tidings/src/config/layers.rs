@@ -1,8 +1,9 @@
 //! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
 
 use super::broker::{self, Way};
+use super::distance::distance;
 use super::eventrelay::{self, Variables};
-use super::{Config, ConfigError, check_secret};
+use super::{Config, ConfigError, check_secret, esink};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use tidings_engine::auth::SignUp;
@@ -10,7 +11,7 @@ use toml::{Table, Value};
 
 /// How a setting is written in an environment variable or a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Number,
     /// `true` or `false`.
@@ -19,7 +20,7 @@ enum Kind {
     List,
 }
 
-/// Every setting, by its place in `tidings.toml`. The variable is `TIDINGS_` and the place with `_` for `.`.
+/// Settings, by their place in `tidings.toml`. The variable is `TIDINGS_` and the place with `_` for `.`.
 const SETTINGS: &[(&str, Kind)] = &[
     ("data", Kind::Text),
     ("log_level", Kind::Text),
@@ -143,6 +144,11 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("time.step_max_ms", Kind::Number),
 ];
 
+/// Every setting there is.
+fn all() -> impl Iterator<Item = &'static (&'static str, Kind)> {
+    SETTINGS.iter().chain(esink::SETTINGS)
+}
+
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
 const SHORT: &[(&str, &str)] =
     &[("TIDINGS_PORT", "port"), ("TIDINGS_SECRET", "auth.secrets"), ("TIDINGS_BUS", "bus.url")];
@@ -184,6 +190,8 @@ pub struct Layers {
     relay: Variables,
     /// An address was named, not only a port.
     has_address: bool,
+    /// Started as Esink is started, with what its environment says beside settings.
+    esink: Option<esink::Environment>,
 }
 
 impl Layers {
@@ -218,6 +226,7 @@ impl Layers {
         self.relay = Variables::read(variables.iter().copied(), is_told)?;
         // First, so that our own variables win.
         let mut settings = self.relay.settings.clone();
+        settings.extend(self.esinks(variables.iter().copied())?);
         for (name, value) in variables {
             if name == broker::SAVE_PATH {
                 // First, so that our own variable wins whichever comes first.
@@ -245,6 +254,19 @@ impl Layers {
             settings.push(Setting { said_by: name.to_owned(), place, values });
         }
         self.settings(settings)
+    }
+
+    /// Takes in what Esink's variables say; its settings are still to be laid.
+    fn esinks<'a>(
+        &mut self,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Vec<Setting>, ConfigError> {
+        let Some(mut found) = esink::read(variables)? else { return Ok(Vec::new()) };
+        found.describe(&mut self.table);
+        self.read("TABLE_NAMES")?;
+        let settings = std::mem::take(&mut found.settings);
+        self.esink = Some(found);
+        Ok(settings)
     }
 
     /// Lays single settings over that. A pair of TLS files, and an address with its port, may come in any order.
@@ -307,6 +329,12 @@ impl Layers {
     pub fn finish(mut self) -> Config {
         self.relay.tell();
         self.go_brokers_way();
+        if let Some(esink) = self.esink.take() {
+            let has = |word| self.has("http", word);
+            let said =
+                esink::Said { address: self.has_address, port: has("listen"), origins: has("origins") };
+            esink.apply(said, &mut self.config);
+        }
         self.config.auth.others.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
         self.config
     }
@@ -360,7 +388,7 @@ impl Layers {
 
 fn value(place: &str, setting: &Setting) -> Result<Value, String> {
     let text = setting.values.first().map_or("", String::as_str);
-    match SETTINGS.iter().find(|(own, _)| *own == place).map(|(_, kind)| kind) {
+    match all().find(|(own, _)| *own == place).map(|(_, kind)| kind) {
         Some(Kind::Number) => text.parse().map(Value::Integer).map_err(|_| "not a number".into()),
         Some(Kind::Truth) => text.parse().map(Value::Boolean).map_err(|_| "neither true nor false".into()),
         Some(Kind::List) => Ok(Value::Array(setting.values.iter().cloned().map(Value::String).collect())),
@@ -383,31 +411,17 @@ fn variable(place: &str) -> String {
 
 fn known(name: &str) -> Option<(&'static str, Kind)> {
     let place = SHORT.iter().find(|(short, _)| *short == name).map(|(_, place)| *place);
-    let kind = |place| SETTINGS.iter().find(|(own, _)| *own == place).map_or(Kind::Number, |(_, kind)| *kind);
+    let kind = |place| all().find(|(own, _)| *own == place).map_or(Kind::Number, |(_, kind)| *kind);
     match place {
         Some(place) => Some((place, kind(place))),
-        None => SETTINGS.iter().find(|(place, _)| variable(place) == name).copied(),
+        None => all().find(|(place, _)| variable(place) == name).copied(),
     }
 }
 
 fn nearest(name: &str) -> String {
-    let all = SETTINGS.iter().map(|(place, _)| variable(place));
+    let all = all().map(|(place, _)| variable(place));
     let short = SHORT.iter().map(|(name, _)| *name).chain(OTHERS.iter().copied()).map(String::from);
     all.chain(short).min_by_key(|known| distance(name, known)).expect("there are settings")
-}
-
-/// How many characters differ (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let cost = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -489,6 +503,8 @@ mod tests {
         full.insert("eventrelay".into(), Value::try_from(crate::config::EventRelay::default()).unwrap());
         full.insert("inbound".into(), Value::try_from(InboundSettings::default()).unwrap());
         full.insert("phoenix".into(), Value::try_from(tidings_server::Phoenix::default()).unwrap());
+        full.insert("socketio".into(), Value::try_from(tidings_server::SocketIo::default()).unwrap());
+        full.insert("esink".into(), Value::try_from(tidings_server::Esink::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
         full.insert("entities".into(), Value::try_from(tidings_server::EntitySync::default()).unwrap());
@@ -496,10 +512,10 @@ mod tests {
         for (section, value) in &full {
             for word in value.as_table().unwrap().keys() {
                 let place = format!("{section}.{word}");
-                assert!(SETTINGS.iter().any(|(own, _)| *own == place), "{place} has no variable");
+                assert!(all().any(|(own, _)| *own == place), "{place} has no variable");
             }
         }
-        for (place, kind) in SETTINGS {
+        for (place, kind) in all() {
             let value = match (*place, kind) {
                 ("http.listen" | "grpc.listen", _) => "127.0.0.1:1",
                 ("entities.auth", _) => "jwt",

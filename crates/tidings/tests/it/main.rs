@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod delivery;
 mod entities;
+mod esink;
 mod eventrelay;
 mod filter;
 mod gate;

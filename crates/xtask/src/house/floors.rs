@@ -51,6 +51,7 @@ const OWNED: &[(&[&str], &[&str], &[&str])] = &[
         &["tidings-drivers"],
         &["tidings"],
     ),
+    (&["json5", "rcgen"], &["tidings"], &[]),
     (&["anyhow"], &["tidings", "xtask"], &[]),
 ];
 

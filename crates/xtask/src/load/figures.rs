@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, rpc, webhooks};
+use super::{broker, length, rpc, socketio, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -76,6 +76,12 @@ pub const ALL: &[Figure] = &[
         name: "grpc-fan",
         what: "1,000 Subscribe streams against 1,000 WebSockets, 50 events/s",
         take: rpc::fan,
+    },
+    Figure { name: "socketio-fan", what: "1,000 Socket.IO clients, 50 events/s", take: socketio::fan },
+    Figure {
+        name: "socketio-burst",
+        what: "1,000 Socket.IO clients, as fast as it goes",
+        take: socketio::burst,
     },
     Figure { name: "start", what: "first answer and memory on an empty log", take: start },
     Figure {

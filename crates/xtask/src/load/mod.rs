@@ -10,6 +10,7 @@ mod length;
 mod meter;
 mod row;
 mod rpc;
+mod socketio;
 mod stage;
 mod webhooks;
 

@@ -10,6 +10,16 @@ use tokio::process::{Child, Command};
 /// The variable that marks our processes; it must not begin with `TIDINGS_`.
 const MARK: &str = "IT_MARK";
 
+/// Other variables that mean something to the program.
+const FOREIGN: &[&str] = &[
+    "SAVE_PATH",
+    "RUST_LOG",
+    "SECURITY_TOKEN",
+    "FILTERS",
+    "TABLE_NAMES",
+    "POSTGRES_DATABASE_URL",
+];
+
 /// Where one test's processes run.
 pub struct Program {
     mark: String,
@@ -57,7 +67,7 @@ impl Program {
         command.args(args).current_dir(dir).env(MARK, &self.mark).kill_on_drop(true);
         for (name, _) in std::env::vars().filter(|(n, _)| {
             let is_prefixed = n.starts_with("TIDINGS_") || n.starts_with("ER_");
-            is_prefixed || ["SAVE_PATH", "RUST_LOG"].contains(&n.as_str())
+            is_prefixed || FOREIGN.contains(&n.as_str())
         }) {
             command.env_remove(name);
         }

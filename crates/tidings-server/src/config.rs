@@ -2,9 +2,9 @@
 
 use crate::Rates;
 use crate::dialect::entity_sync::EntitySync;
+use crate::dialect::esink::Esink;
 use crate::grpc;
 use crate::phoenix::Phoenix;
-use crate::dialect::esink::Esink;
 use crate::socketio::SocketIo;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};

@@ -6,8 +6,8 @@
 pub mod broker;
 mod distance;
 mod entities;
-pub mod eventrelay;
 pub mod esink;
+pub mod eventrelay;
 mod layers;
 mod sources;
 

@@ -2,5 +2,5 @@
 
 pub mod broker;
 pub mod entity_sync;
-pub mod eventrelay;
 pub mod esink;
+pub mod eventrelay;

@@ -11,14 +11,8 @@ use tokio::process::{Child, Command};
 const MARK: &str = "IT_MARK";
 
 /// Other variables that mean something to the program.
-const FOREIGN: &[&str] = &[
-    "SAVE_PATH",
-    "RUST_LOG",
-    "SECURITY_TOKEN",
-    "FILTERS",
-    "TABLE_NAMES",
-    "POSTGRES_DATABASE_URL",
-];
+const FOREIGN: &[&str] =
+    &["SAVE_PATH", "RUST_LOG", "SECURITY_TOKEN", "FILTERS", "TABLE_NAMES", "POSTGRES_DATABASE_URL"];
 
 /// Where one test's processes run.
 pub struct Program {

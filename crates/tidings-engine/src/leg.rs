@@ -1,6 +1,7 @@
 //! One address of a subscription: a cursor, what it wants, and where its next event comes from.
 
 use crate::feed::{Entry, Feed, Fetched};
+use crate::hub::Hub;
 use crate::subscription::{Gap, GapReason};
 use std::sync::Arc;
 use tidings_log::{Bounds, Error as LogError, Log, ReadMax};
@@ -397,4 +398,28 @@ fn entries(events: Vec<Event>) -> Vec<Arc<Entry>> {
 /// A cursor of these positions.
 pub(crate) fn cursor(positions: impl Iterator<Item = Position>) -> Cursor {
     Cursor { positions: positions.collect() }
+}
+
+/// A feed that is given back if opening the leg fails or is cancelled.
+pub(crate) struct Joined<'a> {
+    pub hub: &'a Hub,
+    pub feed: Option<Arc<Feed>>,
+}
+
+impl Joined<'_> {
+    pub fn feed(&self) -> Arc<Feed> {
+        Arc::clone(self.feed.as_ref().expect("kept until the end"))
+    }
+
+    pub fn keep(mut self) {
+        self.feed = None;
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        if let Some(feed) = self.feed.take() {
+            self.hub.leave(&feed);
+        }
+    }
 }

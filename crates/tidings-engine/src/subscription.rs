@@ -10,9 +10,9 @@ mod passing;
 
 use crate::entities::{Access, Entities, Snapshot, Trouble, Watches};
 use crate::error::Error;
-use crate::feed::{Entry, Feed};
+use crate::feed::Entry;
 use crate::hub::Hub;
-use crate::leg::{self, Apart, Leg, Offer};
+use crate::leg::{self, Apart, Joined, Leg, Offer};
 use crate::listeners::{Listener, Place};
 use std::sync::Arc;
 use tidings_log::{Log, ReadMax};
@@ -473,30 +473,6 @@ impl Drop for Subscription {
         self.unlisten();
         for leg in self.legs.drain(..) {
             self.hub.leave(&leg.feed);
-        }
-    }
-}
-
-/// A feed that is given back if opening the leg fails or is cancelled.
-struct Joined<'a> {
-    hub: &'a Hub,
-    feed: Option<Arc<Feed>>,
-}
-
-impl Joined<'_> {
-    fn feed(&self) -> Arc<Feed> {
-        Arc::clone(self.feed.as_ref().expect("kept until the end"))
-    }
-
-    fn keep(mut self) {
-        self.feed = None;
-    }
-}
-
-impl Drop for Joined<'_> {
-    fn drop(&mut self) {
-        if let Some(feed) = self.feed.take() {
-            self.hub.leave(&feed);
         }
     }
 }

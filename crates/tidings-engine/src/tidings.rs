@@ -1,5 +1,6 @@
 //! The handle an embedding program and every door holds.
 
+use crate::auth::Leases;
 use crate::broker::Reach;
 use crate::capture::Owners;
 use crate::delivery;
@@ -33,6 +34,7 @@ struct Inner {
     delivery: delivery::State,
     sources: Sources,
     schemas: Schemas,
+    key_leases: Leases,
     /// Held while a topic's id is made or taken. How many have one, once somebody has asked.
     directory: Mutex<Option<usize>>,
 }
@@ -108,6 +110,7 @@ impl Tidings {
             directory,
             delivery: delivery::State::default(),
             schemas: Schemas::default(),
+            key_leases: Leases::default(),
         }))
     }
 
@@ -172,6 +175,11 @@ impl Tidings {
     /// Whom the events of each topic concern.
     pub(crate) fn rules(&self) -> &Rules {
         &self.0.rules
+    }
+
+    /// What callers with API keys rest on, by key.
+    pub(crate) fn key_leases(&self) -> &Leases {
+        &self.0.key_leases
     }
 
     /// What events' data must fulfil.

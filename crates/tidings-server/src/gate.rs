@@ -20,10 +20,15 @@ impl FromRequestParts<Door> for Who {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
-        let who = bearer(door, &parts.headers).await?;
-        count(door, parts, &who, Call::Other)?;
-        Ok(Self(who))
+        counted(door, parts).await.map(Self)
     }
+}
+
+/// The caller by the Authorization header, whose request is counted.
+pub async fn counted(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
+    let who = bearer(door, &parts.headers).await?;
+    count(door, parts, &who, Call::Other)?;
+    Ok(who)
 }
 
 /// Counts the request among the calls of its caller, if these have a bound.

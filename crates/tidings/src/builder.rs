@@ -141,6 +141,7 @@ impl Builder {
         config.http.esink = config.esink.clone();
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
+        config.grpc_pem.put(&config.data, &mut config.http.grpc).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
         if config.self_signed && config.http.tls.is_none() {
             config.http.tls = Some(crate::esink::self_signed(&config.data).map_err(refuse)?);

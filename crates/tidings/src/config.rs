@@ -39,6 +39,9 @@ pub struct Config {
     pub threads: usize,
     pub http: tidings_server::Config,
     pub grpc: tidings_server::GrpcConfig,
+    /// What EventRelay's variables say of its TLS.
+    #[serde(skip)]
+    pub grpc_pem: eventrelay::Pem,
     pub limits: Limits,
     pub log: Log,
     pub auth: Auth,
@@ -189,6 +192,7 @@ impl Default for Config {
             threads: 0,
             http: Default::default(),
             grpc: Default::default(),
+            grpc_pem: Default::default(),
             limits: Limits::default(),
             log: Log::default(),
             auth: Auth::default(),

@@ -19,6 +19,7 @@ pub use api_keys::{ApiKey, ApiKeyError, ApiKeyPatch, ApiKeys, IssuedApiKey, NewA
 pub use attempts::Attempts;
 pub use gate::{Gate, Refused};
 pub use keys::{Key, KeyError, Keys, Secret};
+pub(crate) use leases::Leases;
 pub use login::Login;
 pub use lookup::{Found, LookupError, TokenLookup};
 pub use refusal::UserError;

@@ -1,5 +1,8 @@
 //! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
 
+#[cfg(test)]
+mod tests;
+
 use super::broker::{self, Way};
 use super::distance::distance;
 use super::eventrelay::{self, Variables};
@@ -188,6 +191,8 @@ pub struct Layers {
     way: Way,
     /// What EventRelay's variables say.
     relay: Variables,
+    /// A port was named in our own words.
+    has_port: bool,
     /// An address was named, not only a port.
     has_address: bool,
     /// Started as Esink is started, with what its environment says beside settings.
@@ -208,6 +213,7 @@ impl Layers {
         self.config = toml::from_str(&text).map_err(refuse)?;
         self.table = toml::from_str(&text).map_err(refuse)?;
         self.has_address = self.has("http", "listen");
+        self.has_port = self.has_address;
         let said_by = format!("{}: auth.secrets", path.display());
         self.config.auth.secrets.iter().try_for_each(|secret| check_given(&said_by, &secret.0))?;
         Ok(self)
@@ -327,7 +333,6 @@ impl Layers {
 
     /// What is set in the end.
     pub fn finish(mut self) -> Config {
-        self.relay.tell();
         self.go_brokers_way();
         if let Some(esink) = self.esink.take() {
             let has = |word| self.has("http", word);
@@ -335,6 +340,7 @@ impl Layers {
                 esink::Said { address: self.has_address, port: has("listen"), origins: has("origins") };
             esink.apply(said, &mut self.config);
         }
+        self.relay.finish(&mut self.config, self.has_port);
         self.config.auth.others.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
         self.config
     }
@@ -363,6 +369,8 @@ impl Layers {
         }
         table.insert(rest.to_owned(), value);
         self.has_address |= setting.place == "http.listen";
+        let is_port = matches!(setting.place, "port" | "http.listen");
+        self.has_port |= is_port && !eventrelay::is_ours(&setting.said_by);
         Ok(())
     }
 
@@ -423,6 +431,3 @@ fn nearest(name: &str) -> String {
     let short = SHORT.iter().map(|(name, _)| *name).chain(OTHERS.iter().copied()).map(String::from);
     all.chain(short).min_by_key(|known| distance(name, known)).expect("there are settings")
 }
-
-#[cfg(test)]
-mod tests;

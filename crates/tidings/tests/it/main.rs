@@ -16,7 +16,6 @@ mod harness;
 mod http;
 mod inbound;
 mod library;
-mod mariadb;
 mod postgres;
 mod quickstart;
 mod schedule;

@@ -25,6 +25,10 @@ pub enum Error {
     CapturedByAnother { topic: TopicName, source_name: String },
     #[error("topic {topic} does not belong to source {source_name}")]
     NotCaptured { topic: TopicName, source_name: String },
+    #[error("topic {0} exists already")]
+    TopicExists(TopicName),
+    #[error("no topic has the id {0}")]
+    TopicIdUnknown(Uuid),
     #[error("there are {0} topics already; no new one can be created")]
     TopicsFull(usize),
     #[error("a stream names at most {max} topics, this one {found}")]
@@ -87,6 +91,8 @@ impl Error {
             Self::TopicUnknown(_) => Code::TopicUnknown,
             Self::TopicCaptured { .. } | Self::CapturedByAnother { .. } => Code::TopicCaptured,
             Self::NotCaptured { .. } => Code::Internal,
+            Self::TopicIdUnknown(_) => Code::TopicUnknown,
+            Self::TopicExists(_) => Code::TopicExists,
             Self::TopicsFull(_) => Code::TopicsFull,
             Self::TopicsTooMany { .. } => Code::TopicsTooMany,
             Self::Event { source, .. } => source.code(),

@@ -18,7 +18,7 @@ pub struct Format(pub usize);
 
 impl Format {
     /// How many formats an entry can remember.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 6;
 }
 
 /// An event with its encodings, each made once and shared by every subscriber who may see the same of it.

@@ -8,7 +8,9 @@ pub mod auth;
 pub mod broker;
 pub mod bus;
 mod capture;
+mod dead;
 pub mod delivery;
+mod directory;
 pub mod entities;
 mod error;
 mod feed;
@@ -27,6 +29,8 @@ mod subscription;
 mod tidings;
 
 pub use capture::{Addressee, Capture};
+pub use dead::DeadEvent;
+pub use directory::NamedTopic;
 pub use error::Error;
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};

@@ -35,6 +35,7 @@ codes! {
     TopicInvalid "topic_invalid" 400 false;
     TopicUnknown "topic_unknown" 404 false;
     TopicCaptured "topic_captured" 403 false;
+    TopicExists "topic_exists" 409 false;
     TopicsTooMany "topics_too_many" 400 false;
     TopicsFull "topics_full" 507 false;
     EventInvalid "event_invalid" 400 false;

@@ -21,6 +21,8 @@ pub struct Limits {
     /// Events in one page, and the page size where none is asked for.
     pub page_events: usize,
     pub page_events_default: usize,
+    /// Events that one `PullEvents` of EventRelay's interface looks at to count what matches.
+    pub pull_scan_events: usize,
     /// Connections at once.
     pub connections: usize,
     /// Largest WebSocket message.
@@ -80,6 +82,7 @@ impl Default for Limits {
             stream_topics: 64,
             page_events: 1000,
             page_events_default: 100,
+            pull_scan_events: 100_000,
             connections: 100_000,
             frame_bytes: 1 << 20,
             write_timeout_ms: 60_000,

@@ -1,6 +1,8 @@
 //! What can be set for the doors.
 
+use crate::Rates;
 use crate::dialect::entity_sync::EntitySync;
+use crate::grpc;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -32,6 +34,15 @@ pub struct Config {
     /// entity-sync's door; set under `[entities]`.
     #[serde(skip)]
     pub entity_sync: EntitySync,
+    /// The gRPC door; set under `[grpc]`.
+    #[serde(skip)]
+    pub grpc: grpc::config::Config,
+    /// How often callers may call; set under `[rates]`.
+    #[serde(skip)]
+    pub rates: Rates,
+    /// Whether EventRelay's HTTP interface is there; set under `[eventrelay]`.
+    #[serde(skip, default = "yes")]
+    pub eventrelay: bool,
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
@@ -63,6 +74,9 @@ impl Default for Config {
             drain_ms: 10_000,
             retry_spread_ms: 3_000,
             entity_sync: EntitySync::default(),
+            grpc: Default::default(),
+            rates: Rates::default(),
+            eventrelay: true,
             broker: true,
         }
     }

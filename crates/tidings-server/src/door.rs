@@ -2,7 +2,7 @@
 
 use crate::dialect::broker::Board;
 use crate::fan::Fan;
-use crate::{Config, Metrics};
+use crate::{Config, Meter, Metrics};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use tidings_engine::auth::{Gate, Users};
@@ -21,6 +21,8 @@ pub struct Inner {
     pub config: Config,
     pub metrics: Metrics,
     pub services: Services,
+    /// How often callers may call.
+    pub rates: Meter,
     /// Writes live events to the sockets of plain connections.
     pub(crate) fan: Fan,
     /// What Broker's listeners see; `None` where its interface is switched off.
@@ -35,6 +37,7 @@ pub struct Inner {
 impl Door {
     pub fn new(tidings: Tidings, gate: Gate, config: Config, services: Services) -> Self {
         let metrics = Metrics::new(&tidings);
+        let rates = Meter::new(&config.rates);
         let fan = Fan::start(&services);
         let board = config.broker.then(|| Board::start(&tidings, &services));
         let users = gate.users().clone();
@@ -45,6 +48,7 @@ impl Door {
             users,
             config,
             metrics,
+            rates,
             services,
             fan,
             board,

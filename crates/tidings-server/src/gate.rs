@@ -4,9 +4,11 @@
 //! only for pages of an allowed origin, so that no foreign page can read with a visitor's cookie. Never: takes
 //! a token from the query string, which ends up in logs.
 
+use crate::caller::Caller;
+use crate::rates::Call;
 use crate::refusal::Refusal;
 use crate::{Config, Door};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::{HeaderMap, Method, header, request::Parts};
 use std::sync::Arc;
 use tidings_model::{Code, Principal};
@@ -18,8 +20,17 @@ impl FromRequestParts<Door> for Who {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
-        bearer(door, &parts.headers).await.map(Self)
+        let who = bearer(door, &parts.headers).await?;
+        count(door, parts, &who, Call::Other)?;
+        Ok(Self(who))
     }
+}
+
+/// Counts the request among the calls of its caller, if these have a bound.
+pub fn count(door: &Door, parts: &Parts, who: &Principal, call: Call) -> Result<(), Refusal> {
+    let Caller(peer) = Caller::of(door, parts);
+    let name = parts.extensions.get::<MatchedPath>().map_or(parts.uri.path(), MatchedPath::as_str);
+    door.rates.check(who, Some(peer), call, name, door.tidings.clock().now())
 }
 
 /// The caller by the Authorization header.
@@ -37,6 +48,12 @@ pub async fn optional(door: &Door, headers: &HeaderMap) -> Result<Option<Arc<Pri
 
 /// The caller of a stream: by the header, or by the cookie where the page may use it.
 pub async fn stream_principal(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
+    let who = stream_caller(door, parts).await?;
+    count(door, parts, &who, Call::Other)?;
+    Ok(who)
+}
+
+async fn stream_caller(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
     if let Some(who) = optional(door, &parts.headers).await? {
         return Ok(who);
     }

@@ -55,7 +55,8 @@ fn chunk(block: &[u8]) -> Bytes {
     out.into()
 }
 
-fn own_cursor(event: &Event) -> Cursor {
+/// The position after the event in its own topic.
+pub fn own_cursor(event: &Event) -> Cursor {
     Cursor::of(Position {
         topic: event.topic().clone(),
         epoch: event.epoch(),

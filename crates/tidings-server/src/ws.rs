@@ -7,6 +7,7 @@ use crate::Door;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::gate;
 use crate::listen::Slot;
+use crate::rates::Call;
 use crate::refusal::Refusal;
 use crate::stream::{self, End, Stream};
 use crate::upgrade::{self, Pipe, Upgrade};
@@ -200,6 +201,11 @@ impl Session {
             Verb::Auth { token } => self.renew(reference, &token).await?,
             Verb::Publish { events } => {
                 let who = Arc::clone(&self.stream.who);
+                let (door, name) = (&self.stream.door, "publish");
+                let counted = door.rates.check(&who, None, Call::Publish, name, door.tidings.clock().now());
+                if let Err(refusal) = counted {
+                    return Ok(self.refuse(reference, refusal.code, &refusal.detail).await?);
+                }
                 match self.stream.door.tidings.publish(&who, events).await {
                     Ok(receipt) => {
                         self.stream.say(wire::ws_published(reference, &receipt)).await?;

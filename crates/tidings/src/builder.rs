@@ -52,6 +52,7 @@ pub enum StartError {
 pub struct Running {
     nested: Nested,
     address: SocketAddr,
+    grpc_address: Option<SocketAddr>,
     server: JoinHandle<()>,
     is_tls: bool,
 }
@@ -118,9 +119,9 @@ impl Builder {
                 return Err(error.into());
             }
         };
-        let (address, is_tls) = (server.address(), server.is_tls());
+        let (address, grpc_address, is_tls) = (server.address(), server.grpc_address(), server.is_tls());
         let server = tokio::spawn(server.run());
-        Ok(Running { nested, address, server, is_tls })
+        Ok(Running { nested, address, grpc_address, server, is_tls })
     }
 
     /// Opens the data directory without listening: the program serves [`Nested::router`] itself.
@@ -131,6 +132,8 @@ impl Builder {
         let Self { mut config, clock, own } = self;
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
+        config.http.grpc = std::mem::take(&mut config.grpc);
+        (config.http.eventrelay, config.http.rates) = (config.eventrelay.enabled, config.rates);
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
@@ -244,6 +247,11 @@ impl Running {
     /// Where the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the port for gRPC alone is, if there is one.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc_address
     }
 
     pub fn is_tls(&self) -> bool {

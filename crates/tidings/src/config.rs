@@ -5,11 +5,13 @@
 
 pub mod broker;
 mod entities;
+pub mod eventrelay;
 mod layers;
 mod sources;
 
 pub use broker::Broker;
 pub use entities::{Bus, CONNECTIONS_MAX, Database, Entities, Entity};
+pub use eventrelay::EventRelay;
 pub use layers::{Layers, Setting};
 pub use sources::Source;
 
@@ -34,6 +36,7 @@ pub struct Config {
     /// Worker threads; 0 takes one for each core.
     pub threads: usize,
     pub http: tidings_server::Config,
+    pub grpc: tidings_server::GrpcConfig,
     pub limits: Limits,
     pub log: Log,
     pub auth: Auth,
@@ -45,6 +48,9 @@ pub struct Config {
     /// Databases whose changes are captured.
     pub sources: Vec<Source>,
     pub broker: Broker,
+    pub eventrelay: EventRelay,
+    /// How often callers may call.
+    pub rates: tidings_server::Rates,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
     pub webhooks: WebhookSettings,
@@ -170,6 +176,7 @@ impl Default for Config {
             log_level: "info".into(),
             threads: 0,
             http: Default::default(),
+            grpc: Default::default(),
             limits: Limits::default(),
             log: Log::default(),
             auth: Auth::default(),
@@ -179,6 +186,8 @@ impl Default for Config {
             databases: BTreeMap::new(),
             sources: Vec::new(),
             broker: Broker::default(),
+            eventrelay: EventRelay::default(),
+            rates: Default::default(),
             users: UserSettings::default(),
             time: Default::default(),
             webhooks: WebhookSettings::default(),

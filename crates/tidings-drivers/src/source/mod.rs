@@ -5,6 +5,7 @@
 //! Never: decides who may see a row; loses or repeats a change: a position is committed together with the events.
 
 mod fault;
+mod mysql;
 mod postgres;
 mod settings;
 mod supervisor;
@@ -22,14 +23,12 @@ use tidings_engine::{Services, Tidings};
 pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Result<(), Error> {
     settings.check()?;
     let (kind, mode) = (settings.kind, settings.mode());
-    let desk = |name: &str| Desk::new(tidings, name, kind.as_str(), mode.as_str(kind));
     match kind {
+        Kind::MySql => mysql::start(settings, tidings, services)?,
         Kind::Postgres => {
-            let name = settings.name.clone();
-            let driver = postgres::Postgres::new(settings)?;
-            supervise(driver, desk(&name), services);
-            Ok(())
+            let desk = Desk::new(tidings, &settings.name, kind.as_str(), mode.as_str(kind));
+            supervise(postgres::Postgres::new(settings)?, desk, services);
         }
-        Kind::MySql => Err(Error::Absent(kind)),
     }
+    Ok(())
 }

@@ -15,6 +15,7 @@ mod user;
 mod users;
 
 pub use api_keys::{ApiKey, ApiKeyError, ApiKeyPatch, ApiKeys, IssuedApiKey, NewApiKey};
+pub use attempts::Attempts;
 pub use gate::{Gate, Refused};
 pub use keys::{Key, KeyError, Keys, Secret};
 pub use login::Login;

@@ -2,3 +2,4 @@
 
 pub mod broker;
 pub mod entity_sync;
+pub mod eventrelay;

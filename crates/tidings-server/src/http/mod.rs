@@ -8,7 +8,8 @@ mod cloudevents;
 mod deliveries;
 mod destinations;
 mod entities;
-mod health;
+pub(crate) mod health;
+mod home;
 mod keys;
 pub(crate) mod layers;
 mod lines;
@@ -30,7 +31,7 @@ mod users;
 
 pub(crate) use address::Query;
 
-use crate::dialect::{broker, entity_sync};
+use crate::dialect::{broker, entity_sync, eventrelay};
 use crate::{Door, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -53,11 +54,13 @@ enum Wrap {
     Watched,
     /// Watched, and compressed where the client asks for it.
     Compressed,
+    /// EventRelay's interface: watched, and there unless it is switched off.
+    Relay,
     /// Broker's interface: its own rule for origins, and its own form of errors.
     Broker,
 }
 
-use Wrap::{Broker, Compressed, Own, Watched};
+use Wrap::{Broker, Compressed, Own, Relay, Watched};
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
@@ -111,6 +114,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/v1/deliveries", || get(deliveries::list), Compressed),
     Route::new("GET", "/v1/deliveries/{id}", || get(deliveries::get), Watched),
     Route::new("POST", "/v1/deliveries/{id}/replay", || post(deliveries::replay), Watched),
+    Route::new("POST", "/api/events", || post(eventrelay::api_events::post), Relay),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),
@@ -119,6 +123,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/user_events", || get(broker::lists::own), Broker),
     Route::new("GET", "/events", || get(broker::events::get), Broker),
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
+    Route::new("GET", "/", || get(home::get), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),
@@ -152,7 +157,12 @@ pub(crate) fn is_route(path: &str) -> bool {
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
-    for route in ROUTES.iter().filter(|route| route.wrap != Broker || door.config.broker) {
+    let is_on = |route: &&Route| match route.wrap {
+        Broker => door.config.broker,
+        Relay => door.config.eventrelay,
+        Own | Watched | Compressed => true,
+    };
+    for route in ROUTES.iter().filter(is_on) {
         let mut handler = (route.handler)();
         if route.wrap == Compressed {
             handler = handler.layer(from_fn(layers::compress));

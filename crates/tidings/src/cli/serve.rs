@@ -31,6 +31,9 @@ pub struct Args {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<String>,
+    /// An address and port for gRPC alone, such as 127.0.0.1:50051, beside the port shared with HTTP
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    grpc_listen: Option<String>,
     /// How long a user's token is good for, in seconds (Broker's flag) [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     expiry: Option<String>,
@@ -81,6 +84,7 @@ impl Args {
             many("--origin", "http.origins", &self.origin),
             one("--tls-cert", "http.tls.cert", self.tls_cert.clone()),
             one("--tls-key", "http.tls.key", self.tls_key.clone()),
+            one("--grpc-listen", "grpc.listen", self.grpc_listen.clone()),
             many("--jwks", "auth.jwks", &self.jwks),
             many("--pem", "auth.pem", &self.pem),
             many("--secret", "auth.secrets", &self.secret),
@@ -133,6 +137,9 @@ async fn serve(config: Config, port_file: Option<PathBuf>) -> Result<()> {
         std::fs::write(&path, format!("{}\n", address.port())).with_context(|| path.display().to_string())?;
     }
     eprintln!("listening on {scheme}://{}", reachable(address));
+    if let Some(address) = running.grpc_addr() {
+        eprintln!("listening for gRPC on {}", reachable(address));
+    }
     tokio::select! {
         () = either(&mut interrupt, &mut terminate) => {}
         () = running.ended() => anyhow::bail!("the server ended unexpectedly (internal)"),

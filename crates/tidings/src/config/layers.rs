@@ -1,6 +1,7 @@
 //! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
 
 use super::broker::{self, Way};
+use super::eventrelay::{self, Variables};
 use super::{Config, ConfigError, check_secret};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -34,12 +35,19 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("http.heartbeat_ms", Kind::Number),
     ("http.drain_ms", Kind::Number),
     ("http.retry_spread_ms", Kind::Number),
+    ("grpc.off", Kind::Truth),
+    ("grpc.listen", Kind::Text),
+    ("grpc.tls.cert", Kind::Text),
+    ("grpc.tls.key", Kind::Text),
+    ("grpc.plaintext", Kind::Truth),
+    ("grpc.client_ca", Kind::Text),
     ("limits.topics", Kind::Number),
     ("limits.api_keys", Kind::Number),
     ("limits.event_bytes", Kind::Number),
     ("limits.body_bytes", Kind::Number),
     ("limits.batch_events", Kind::Number),
     ("limits.stream_topics", Kind::Number),
+    ("limits.pull_scan_events", Kind::Number),
     ("limits.page_events", Kind::Number),
     ("limits.page_events_default", Kind::Number),
     ("limits.connections", Kind::Number),
@@ -81,6 +89,13 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("entities.write_timeout_ms", Kind::Number),
     ("entities.pass_through", Kind::Text),
     ("entities.pass_through_timeout_ms", Kind::Number),
+    ("eventrelay.enabled", Kind::Truth),
+    ("rates.publish", Kind::Text),
+    ("rates.other", Kind::Text),
+    ("rates.relay_publish", Kind::Text),
+    ("rates.relay_publish_passing", Kind::Text),
+    ("rates.relay_create_topic", Kind::Text),
+    ("rates.relay_other", Kind::Text),
     ("broker.enabled", Kind::Truth),
     ("broker.topics", Kind::List),
     ("limits.broker_list_events", Kind::Number),
@@ -126,8 +141,6 @@ const SHORT: &[(&str, &str)] =
     &[("TIDINGS_PORT", "port"), ("TIDINGS_SECRET", "auth.secrets"), ("TIDINGS_BUS", "bus.url")];
 /// Variables that are no settings of the server.
 const OTHERS: &[&str] = &["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_TOKEN"];
-/// Another system's name for a shared secret; it verifies beside all others.
-const ER_JWT_SECRET: &str = "ER_JWT_SECRET";
 
 /// One setting as a flag or variable says it.
 #[derive(Debug, Clone)]
@@ -160,6 +173,8 @@ pub struct Layers {
     extra_secrets: Vec<String>,
     /// Started as Broker is started.
     way: Way,
+    /// What EventRelay's variables say.
+    relay: Variables,
     /// An address was named, not only a port.
     has_address: bool,
 }
@@ -188,7 +203,14 @@ impl Layers {
         mut self,
         variables: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
-        let mut settings = Vec::new();
+        let variables: Vec<(&str, &str)> = variables.into_iter().collect();
+        let names_port =
+            |name: &str| known(name).is_some_and(|(place, _)| matches!(place, "port" | "http.listen"));
+        let has_port = variables.iter().any(|(name, _)| names_port(name));
+        let is_told = has_port || self.has_address;
+        self.relay = Variables::read(variables.iter().copied(), is_told)?;
+        // First, so that our own variables win.
+        let mut settings = self.relay.settings.clone();
         for (name, value) in variables {
             if name == broker::SAVE_PATH {
                 // First, so that our own variable wins whichever comes first.
@@ -196,7 +218,7 @@ impl Layers {
                 settings.insert(0, data);
                 self = self.started_as(Way { signs_up: true, is_brokers: true });
             }
-            if name == ER_JWT_SECRET {
+            if name == eventrelay::JWT_SECRET {
                 check_secret(name, value)?;
                 self.extra_secrets.push(value.to_owned());
             }
@@ -224,8 +246,12 @@ impl Layers {
         for i in 0..settings.len() {
             self.set(&settings[i])?;
             // The certificate alone is not yet a whole setting; its key comes next in order.
-            let is_half = settings[i].place == "http.tls.cert"
-                && settings.get(i + 1).is_some_and(|next| next.place == "http.tls.key");
+            let key = match settings[i].place {
+                "http.tls.cert" => "http.tls.key",
+                "grpc.tls.cert" => "grpc.tls.key",
+                _ => "",
+            };
+            let is_half = settings.get(i + 1).is_some_and(|next| next.place == key);
             if !is_half {
                 self.read(&settings[i].said_by)?;
             }
@@ -272,6 +298,7 @@ impl Layers {
 
     /// What is set in the end.
     pub fn finish(mut self) -> Config {
+        self.relay.tell();
         self.go_brokers_way();
         self.config.auth.others.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
         self.config
@@ -447,8 +474,11 @@ mod tests {
     fn every_setting_has_a_variable() {
         let mut full = Table::new();
         full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
+        full.insert("grpc".into(), Value::try_from(tidings_server::GrpcConfig::default()).unwrap());
         full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
         full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
+        full.insert("rates".into(), Value::try_from(tidings_server::Rates::default()).unwrap());
+        full.insert("eventrelay".into(), Value::try_from(crate::config::EventRelay::default()).unwrap());
         full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
         full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
         full.insert("entities".into(), Value::try_from(tidings_server::EntitySync::default()).unwrap());
@@ -461,16 +491,20 @@ mod tests {
         }
         for (place, kind) in SETTINGS {
             let value = match (*place, kind) {
-                ("http.listen", _) => "127.0.0.1:1",
+                ("http.listen" | "grpc.listen", _) => "127.0.0.1:1",
                 ("entities.auth", _) => "jwt",
                 ("http.proxies", _) => "127.0.0.1",
                 ("users.sign_up", _) => "open",
                 ("users.password_hash", _) => "bcrypt",
+                (place, _) if place.starts_with("rates.") => "5/1s",
                 (_, Kind::Number) => "1",
                 (_, Kind::Truth) => "true",
                 _ => "x",
             };
             let mut env = vec![(variable(place), value)];
+            if place.starts_with("grpc.tls") {
+                env = vec![("TIDINGS_GRPC_TLS_KEY".into(), "x"), ("TIDINGS_GRPC_TLS_CERT".into(), "x")];
+            }
             if place.starts_with("http.tls") {
                 env = vec![("TIDINGS_HTTP_TLS_KEY".into(), "x"), ("TIDINGS_HTTP_TLS_CERT".into(), "x")];
             }

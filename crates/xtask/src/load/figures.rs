@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, postgres, webhooks};
+use super::{broker, length, postgres, rpc, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -85,6 +85,18 @@ pub const ALL: &[Figure] = &[
         what: "a write with our triggers against one with a bare NOTIFY",
         take: postgres::triggers,
     },
+    Figure {
+        name: "grpc-publish",
+        what: "single publishes over gRPC against HTTP, 64 connections",
+        take: rpc::publish,
+    },
+    Figure { name: "grpc-stream", what: "PublishStream over one connection", take: rpc::stream },
+    Figure { name: "grpc-pull", what: "pages of 1,000 events over one connection", take: rpc::pull },
+    Figure {
+        name: "grpc-fan",
+        what: "1,000 Subscribe streams against 1,000 WebSockets, 50 events/s",
+        take: rpc::fan,
+    },
     Figure { name: "start", what: "first answer and memory on an empty log", take: start },
     Figure {
         name: "broker-connect",
@@ -104,7 +116,7 @@ pub const ALL: &[Figure] = &[
     },
     Figure {
         name: "webhooks-topic",
-        what: "webhooks one after the other, against the receiver's round trip",
+        what: "webhooks one after the other, to a receiver that takes 1 ms",
         take: webhooks::by_topic,
     },
     Figure { name: "webhooks-idle", what: "10,000 destinations while nothing happens", take: webhooks::idle },
@@ -117,7 +129,7 @@ pub const GROWTH_MAX: f64 = 1.25;
 pub const DELIVERY: &str = "us/delivery";
 pub const PUBLISH: &str = "us/publish";
 
-fn pair(stage: &Stage) -> Result<(Server, Process)> {
+pub fn pair(stage: &Stage) -> Result<(Server, Process)> {
     Ok((stage.server()?, stage.yardstick()?))
 }
 

@@ -10,6 +10,7 @@ mod length;
 mod meter;
 mod postgres;
 mod row;
+mod rpc;
 mod stage;
 mod webhooks;
 

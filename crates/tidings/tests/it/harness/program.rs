@@ -56,7 +56,8 @@ impl Program {
         let mut command = Command::new(program);
         command.args(args).current_dir(dir).env(MARK, &self.mark).kill_on_drop(true);
         for (name, _) in std::env::vars().filter(|(n, _)| {
-            n.starts_with("TIDINGS_") || ["ER_JWT_SECRET", "SAVE_PATH", "RUST_LOG"].contains(&n.as_str())
+            let is_prefixed = n.starts_with("TIDINGS_") || n.starts_with("ER_");
+            is_prefixed || ["SAVE_PATH", "RUST_LOG"].contains(&n.as_str())
         }) {
             command.env_remove(name);
         }

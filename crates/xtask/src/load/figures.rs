@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, rpc, socketio, webhooks};
+use super::{broker, length, postgres, rpc, socketio, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -65,6 +65,26 @@ pub const ALL: &[Figure] = &[
     },
     Figure { name: "entities-nats", what: "the same over NATS", take: entities::over_nats },
     Figure { name: "entities-idle", what: "10,000 idle clients of entity-sync", take: entities::idle },
+    Figure {
+        name: "postgres-latency",
+        what: "from an insert in PostgreSQL to an SSE client, 100 transactions/s, against a bare client",
+        take: postgres::latency,
+    },
+    Figure {
+        name: "postgres-rate",
+        what: "rows captured a second, in transactions of 1 and of 200 rows, against a bare client",
+        take: postgres::rate,
+    },
+    Figure {
+        name: "postgres-large",
+        what: "memory through a transaction of 1,000,000 rows",
+        take: postgres::large,
+    },
+    Figure {
+        name: "postgres-triggers",
+        what: "a write with our triggers against one with a bare NOTIFY",
+        take: postgres::triggers,
+    },
     Figure {
         name: "grpc-publish",
         what: "single publishes over gRPC against HTTP, 64 connections",

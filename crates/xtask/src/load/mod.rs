@@ -8,6 +8,7 @@ mod entities;
 mod figures;
 mod length;
 mod meter;
+mod postgres;
 mod row;
 mod rpc;
 mod socketio;

@@ -8,7 +8,7 @@ pub const NSQD: &str = "nsqd-1.3.0";
 /// The same of grpcurl, a client of gRPC that knows no service but learns them by reflection.
 pub const GRPCURL: &str = "grpcurl-1.8.7";
 /// A Python of its own with the clients that the tests use, there too.
-pub const PYTHON: &str = "python-grpcio-1.76.0/bin/python";
+pub const PYTHON: &str = "python/bin/python";
 
 /// Finds a program in the search path, where Debian keeps servers, or among the build results.
 pub fn find(name: &str) -> Option<PathBuf> {

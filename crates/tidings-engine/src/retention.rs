@@ -42,9 +42,10 @@ pub struct TopicSettings {
     /// Columns taken out of data before it is stored; left as they are where settings do not mention them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter_columns: Option<Vec<Box<str>>>,
-    /// What the data of events must fulfil, by their name; `*` is for all names without a schema of their own.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub schemas: BTreeMap<String, Value>,
+    /// What the data of events must fulfil, by their name; `*` is for all names without a schema of their own. Left
+    /// as they are where settings do not mention them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<BTreeMap<String, Value>>,
 }
 
 /// How long the history of the schedule is kept where nothing else is set; what is coming up stays in State.
@@ -92,7 +93,7 @@ impl Default for TopicSettings {
             broker: None,
             row_rule: None,
             filter_columns: None,
-            schemas: BTreeMap::new(),
+            schemas: None,
         }
     }
 }
@@ -118,7 +119,7 @@ impl Tidings {
     pub async fn load_schemas(&self) -> Result<(), Error> {
         for (key, value) in self.log().registry(KIND).await? {
             if let Ok(name) = TopicName::parse_captured(&key) {
-                let schemas = parse(&value)?.schemas;
+                let schemas = parse(&value)?.schemas.unwrap_or_default();
                 self.schemas().set(&name, TopicSchemas::stored(&schemas));
             }
         }
@@ -168,20 +169,23 @@ impl Tidings {
             return Err(Error::SystemTopic(name.clone()));
         }
         let refuse = |(name, source)| Error::TopicSchema { name, source };
-        let schemas = TopicSchemas::new(&settings.schemas).map_err(refuse)?;
+        let schemas = settings.schemas.as_ref().map(TopicSchemas::new).transpose().map_err(refuse)?;
         // Who sets how long events are kept must not open a topic by the way.
         let known = self.topic_settings(name).await?;
         let mut settings = settings.clone();
         settings.broker = settings.broker.or(known.broker);
         settings.row_rule = settings.row_rule.or(known.row_rule);
         settings.filter_columns = settings.filter_columns.or(known.filter_columns);
+        settings.schemas = settings.schemas.or(known.schemas);
         let value = serde_json::to_vec(&settings).expect("plain fields");
         let change =
             RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: Some(value.into()) };
         self.log().commit(Batch { registry: vec![change], ..Batch::default() }).await?;
         self.reach().mark(name, settings.broker == Some(true));
         self.rules_set(name, &settings);
-        self.schemas().set(name, schemas);
+        if let Some(schemas) = schemas {
+            self.schemas().set(name, schemas);
+        }
         self.hub().tell(name);
         Ok(())
     }

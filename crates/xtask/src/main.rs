@@ -8,7 +8,6 @@ mod compat;
 mod house;
 mod load;
 mod need;
-mod python;
 mod step;
 mod suite;
 

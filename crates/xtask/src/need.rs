@@ -72,20 +72,24 @@ pub fn install(root: &Path) -> Result<()> {
     python(root)
 }
 
+const PYTHON_PACKAGES: &str = "crates/peers/python/requirements.txt";
+
 /// Makes a Python with the packages that `crates/peers/python` pins.
 fn python(root: &Path) -> Result<()> {
+    let wanted = std::fs::read_to_string(root.join(PYTHON_PACKAGES))?;
     let program = step::target_dir(root)?.join("peers").join(peers::PYTHON);
     let dir = program.ancestors().nth(2).expect("bin/python");
     let finished = dir.join("finished");
-    if finished.is_file() {
+    // Written last; another list of packages is another Python.
+    if std::fs::read_to_string(&finished).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     eprintln!("installing the clients in Python");
     step::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(dir).stdin(Stdio::null()))?;
     let mut pip = Command::new(&program);
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--requirement"]);
-    step::run(pip.arg(root.join("crates/peers/python/requirements.txt")).stdin(Stdio::null()))?;
-    Ok(std::fs::write(finished, "")?)
+    step::run(pip.arg(root.join(PYTHON_PACKAGES)).stdin(Stdio::null()))?;
+    Ok(std::fs::write(finished, wanted)?)
 }
 
 /// Builds a program that no distribution brings from the sources that its folder of `crates/peers` pins.

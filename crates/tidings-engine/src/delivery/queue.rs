@@ -15,7 +15,7 @@ use crate::Error;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use tidings_log::{Batch, Bounds, ReadMax};
-use tidings_model::{Event, Offset, Principal, Timestamp, Uuid};
+use tidings_model::{Event, Offset, Principal, Timestamp, Uuid, View};
 
 /// The queues that were asked for since the start; each is worked on by one caller at a time.
 #[derive(Default)]
@@ -66,6 +66,7 @@ impl Destinations {
         settle(&mut mark, bounds, now, consumer);
         let room = self.0.limits().queue_lent.saturating_sub(mark.lent.len()).min(max);
         let events = if queue.is_paused() { Vec::new() } else { self.next(&queue, &mut mark, room).await? };
+        check_sight(who, id, &events)?;
         let lease_ms = i64::try_from(queue.lease_ms(self.state().rules())).unwrap_or(i64::MAX);
         let until = now.plus_millis(lease_ms);
         let lend = |event: &Event| Lent {
@@ -93,6 +94,7 @@ impl Destinations {
             [] => Vec::new(),
             offsets => self.0.log().read_at(&queue.topic.name, offsets, max).await?,
         };
+        check_sight(who, id, &found)?;
         self.store(&mut known, id, &before, mark).await?;
         Ok(found)
     }
@@ -201,6 +203,16 @@ impl Destinations {
         }
         Ok(found)
     }
+}
+
+/// I6: rows that not everyone may see are for those who may consume the destination by name, not for readers of its
+/// topic.
+fn check_sight(who: &Principal, id: Uuid, events: &[Event]) -> Result<(), DestinationError> {
+    let is_seen = |event: &Event| matches!(who.view(event), Some(View::Whole));
+    if who.may_consume(id) || events.iter().all(is_seen) {
+        return Ok(());
+    }
+    Err(DestinationError::MayNotConsume(id))
 }
 
 /// Offsets up to `top` that are neither settled nor lent, the first `max`.

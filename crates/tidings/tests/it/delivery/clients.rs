@@ -53,8 +53,7 @@ async fn the_official_library_for_javascript_verifies() {
 
 #[tokio::test]
 async fn the_official_library_for_python_verifies() {
-    let python = peers::find("python-standardwebhooks/bin/python");
-    let mut command = Command::new(python.expect("`cargo xtask test` installs it"));
+    let mut command = Command::new(peers::needed(peers::PYTHON));
     command.arg(here("tests/it/delivery/verify.py"));
     verifies(command).await;
 }

@@ -96,3 +96,20 @@ async fn a_paused_queue_gives_nothing_and_strangers_get_nothing() {
     let refused = code(server.send_json(Method::POST, &format!("{hook}/pull"), json!({})).await).await;
     assert_eq!(refused, (400, "destination_invalid".into()));
 }
+
+#[tokio::test]
+async fn rows_of_others_are_not_for_who_may_only_read_the_topic() {
+    let server = Server::start().await;
+    server.call(Method::PUT, "/v1/topics/orders", json!({ "row_rule": "owner" })).await;
+    let path = server.destination(json!({ "name": "work", "kind": "queue", "topic": "orders" })).await;
+    let ada = server.token(&["--sub", "ada", "--subscribe", "orders"]).await;
+    let ask = async |token: &str| {
+        let request = server.request(Method::POST, &format!("{path}/pull"), token);
+        request.json(&json!({ "max": 2 })).send().await.expect("an answer")
+    };
+    server.publish("orders", &[json!({ "owner": "ada" })]).await;
+    assert_eq!(ids(&ask(&ada).await.json().await.unwrap()).len(), 1);
+    server.publish("orders", &[json!({ "owner": "bob" }), json!({ "owner": "ada" })]).await;
+    assert_eq!(code(ask(&ada).await).await, (403, "forbidden".into()));
+    assert_eq!(pull(&server, &path, json!({})).await.len(), 2, "the refused call lent nothing");
+}

@@ -47,7 +47,10 @@ async fn a_topics_schemas_hold_at_every_door_and_after_a_restart() {
 
     let stored = server.read_all("users").await.len();
     assert_eq!(stored, 5, "nothing else was stored");
-    assert_eq!(set(&server, "users", json!({})).await.status(), 200);
+    assert_eq!(set(&server, "users", json!({"state": false})).await.status(), 200);
+    let refused = publish(&server, "users", json!({"data": "x"})).await;
+    assert_eq!(code(refused).await.1, "schema_violated", "what a setting does not mention stays");
+    assert_eq!(set(&server, "users", json!({"schemas": {}})).await.status(), 200);
     assert_eq!(publish(&server, "users", json!({"data": "x"})).await.status(), 201);
 }
 

@@ -32,6 +32,8 @@ pub struct Follower {
 
 /// Events read beyond those in the mark before another is worth its bytes.
 const MARK_AFTER: usize = 2_000;
+/// Events of one step: what they take as changes is given and taken back without asking the system.
+const PAGE_EVENTS: usize = 256;
 
 impl Follower {
     /// Stands where the topic's mark says, or at its beginning.
@@ -50,7 +52,8 @@ impl Follower {
 
     /// The next changes; none when it is level with the log.
     pub async fn next(&mut self) -> Result<Vec<Change>, Error> {
-        let max = ReadMax { events: self.tidings.limits().read_batch_events, bytes: 1 << 20 };
+        let events = self.tidings.limits().read_batch_events.min(PAGE_EVENTS);
+        let max = ReadMax { events, bytes: 1 << 20 };
         let mut changes = Vec::new();
         while changes.is_empty() {
             let bounds = self.tidings.log().bounds(&self.name);
@@ -87,6 +90,7 @@ impl Follower {
                 self.unmarked += events.len();
                 events
             };
+            changes.reserve(events.len());
             // Of another life: the next turn finds out.
             let own = events.into_iter().filter(|e| Some(e.epoch()) == self.epoch);
             // I6: what not everyone with the grant may see is not state of a name.

@@ -25,7 +25,7 @@ pub fn json(out: &mut Vec<u8>, json: &str) {
 
 /// Appends `text` as a JSON string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
-    if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+    if text.bytes().fold(true, |is, b| is & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\')) {
         // Ids and most names: as they are.
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 use tidings_engine::broker::{BrokerEvent, Place};
 use tidings_model::{Event, Uuid};
@@ -24,32 +25,41 @@ pub struct View {
     shapes: BTreeMap<Columns, usize>,
     /// What the row before had.
     usual: Columns,
+    /// The parts' texts, and what is left of those that went.
+    texts: Vec<u8>,
+    /// Bytes of `texts` that no part has.
+    dead: usize,
     bytes: usize,
     bytes_max: usize,
     /// Collections were left out for want of room.
     pub is_cut: bool,
-    scratch: Vec<u8>,
 }
 
 /// The names of a row's own columns, in order.
 type Columns = Arc<[Box<str>]>;
 
-/// One collection: the event and the row as they go out.
+/// One collection: the event and the row as they go out, one behind the other in [`View::texts`].
 struct Part {
-    text: Box<[u8]>,
-    /// Where the row begins.
+    event: usize,
     row: usize,
+    end: usize,
     columns: Columns,
 }
 
 impl Part {
+    fn len(&self) -> usize {
+        self.end - self.event
+    }
+
     fn bytes(&self) -> usize {
-        self.text.len() + 16 * self.columns.len() + PART
+        self.len() + 16 * self.columns.len() + PART
     }
 }
 
 /// What keeping a part costs beside its text.
 const PART: usize = 96;
+/// Texts are moved together when more than this, and more than half of all, is dead.
+const DEAD_MAX: usize = 64 << 10;
 /// Fields of every row, which a column of the data's own would cover.
 const FIXED: [&str; 2] = ["timestamp", "collection_id"];
 
@@ -74,13 +84,11 @@ impl View {
         }
         let Some(fields) = event.data().and_then(fields) else { return };
         let columns = self.columns(&fields);
-        let mut out = std::mem::take(&mut self.scratch);
-        out.clear();
-        stored(&mut out, event, place);
-        let row = out.len();
-        render_row(&mut out, event, place, &fields);
-        let part = Part { text: out.as_slice().into(), row, columns };
-        self.scratch = out;
+        let begin = self.texts.len();
+        stored(&mut self.texts, event, place);
+        let row = self.texts.len();
+        render_row(&mut self.texts, event, place, &fields);
+        let part = Part { event: begin, row, end: self.texts.len(), columns };
         self.bytes += part.bytes();
         self.rows.insert(Reverse(place), part);
         while self.bytes > self.bytes_max && self.rows.len() > 1 {
@@ -106,6 +114,10 @@ impl View {
 
     fn forget(&mut self, part: Part) {
         self.bytes -= part.bytes();
+        self.dead += part.len();
+        if self.dead > DEAD_MAX.max(self.texts.len() / 2) {
+            self.compact();
+        }
         let count = self.shapes.get_mut(&part.columns).expect("counted when it came in");
         *count -= 1;
         if *count == 0 {
@@ -113,9 +125,20 @@ impl View {
         }
     }
 
+    /// Moves the texts together.
+    fn compact(&mut self) {
+        let mut texts = Vec::with_capacity(self.texts.len() - self.dead);
+        for part in self.rows.values_mut() {
+            let begin = texts.len();
+            texts.extend_from_slice(&self.texts[part.event..part.end]);
+            (part.row, part.event, part.end) = (part.row - part.event + begin, begin, texts.len());
+        }
+        (self.texts, self.dead) = (texts, 0);
+    }
+
     /// Bytes it holds, about.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.dead
     }
 
     /// The whole state as one frame. The order of the fields is the one that Broker's own client survives:
@@ -134,14 +157,14 @@ impl View {
             out.push(b'}');
         }
         for (list, part) in
-            [("events", (|p| &p.text[..p.row]) as fn(&Part) -> &[u8]), ("rows", |p| &p.text[p.row..])]
+            [("events", (|p| p.event..p.row) as fn(&Part) -> Range<usize>), ("rows", |p| p.row..p.end)]
         {
             write!(out, "],\"{list}\":[").expect("memory");
             for (i, row) in self.rows.values().enumerate() {
                 if i > 0 {
                     out.push(b',');
                 }
-                out.extend_from_slice(part(row));
+                out.extend_from_slice(&self.texts[part(row)]);
             }
         }
         out.extend_from_slice(b"]}\n\n");
@@ -292,10 +315,32 @@ mod tests {
             let (event, place) = event(n, &n.to_string(), n as i64, r#"{"x":1}"#);
             view.put(&event, place, None);
         }
-        assert!(view.is_cut && view.bytes() <= 2000);
+        assert!(view.is_cut && view.bytes <= 2000);
         assert_eq!(state(&view)["rows"][0]["timestamp"], "50");
         let sum: usize = view.rows.values().map(Part::bytes).sum();
         let rows: usize = view.shapes.values().sum();
-        assert_eq!((sum, rows, view.shapes.len()), (view.bytes(), view.rows.len(), 1));
+        assert_eq!((sum, rows, view.shapes.len()), (view.bytes, view.rows.len(), 1));
+    }
+
+    #[test]
+    fn what_is_replaced_takes_no_room_for_long() {
+        let mut view = View::new(1 << 20);
+        let mut places = [None; 20];
+        for n in 1..=10_000 {
+            let key = n as usize * 7 % places.len();
+            let (event, place) = event(n, &format!("k{key}"), n as i64, &format!("{{\"x\":{n}}}"));
+            view.put(&event, place, places[key].replace(place));
+            let live: usize = view.rows.values().map(Part::len).sum();
+            assert_eq!(view.texts.len(), live + view.dead);
+            assert!(view.texts.len() <= DEAD_MAX + live, "{} of {live}", view.texts.len());
+        }
+        let found = state(&view);
+        for (i, row) in found["rows"].as_array().unwrap().iter().enumerate() {
+            let n = 10_000 - i as u64;
+            let key = format!("k{}", n * 7 % 20);
+            assert_eq!(*row, json!({"x": n, "timestamp": n.to_string(), "collection_id": key}));
+            assert_eq!(found["events"][i]["collection_id"], row["collection_id"]);
+        }
+        assert_eq!(found["rows"].as_array().unwrap().len(), 20);
     }
 }

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 const FILES: [&str; 2] = ["tidings/v1/events.proto", "eventrelay.proto"];
 
 /// Answers of which a server has the bytes already.
-const ENCODED: [&str; 4] = [
+const ENCODED: [&str; 6] = [
     ".tidings.v1.PullResponse",
     ".tidings.v1.SubscribeResponse",
     ".eventrelay.PullEventsResponse",
+    ".eventrelay.PullQueuedEventsResponse",
+    ".eventrelay.UnLockQueuedEventsResponse",
     ".eventrelay.StreamEventsResponse",
 ];
 

@@ -25,8 +25,10 @@ pub struct Queues(Mutex<HashMap<Uuid, Arc<tokio::sync::Mutex<Option<Mark>>>>>);
 const TAKEN_MAX: usize = 1000;
 /// Readings of the log that one call may take.
 const READS_MAX: usize = 32;
-/// Bytes of events in one answer, about.
-const BYTES_MAX: usize = 8 << 20;
+/// Bytes of events in one answer, about: with the last reading, less than what clients of gRPC take as a message.
+const BYTES_MAX: usize = 2 << 20;
+/// Events read at once of those that were given back or whose lease has ended.
+const BACK_AT_ONCE: usize = 16;
 
 impl Queues {
     fn of(&self, id: Uuid) -> Arc<tokio::sync::Mutex<Option<Mark>>> {
@@ -81,7 +83,8 @@ impl Destinations {
         Ok(events)
     }
 
-    /// Gives events back, so that the next who asks gets them; answers with those that were lent.
+    /// Gives events back, so that the next who asks gets them; answers with those that were lent, as far as one
+    /// answer holds them.
     pub async fn unlock(&self, who: &Principal, id: Uuid, events: &[Uuid]) -> Result<Vec<Event>, Error> {
         let queue = self.queue(who, id)?;
         let cell = self.state().queues.of(id);
@@ -89,7 +92,7 @@ impl Destinations {
         let before = self.mark_of(&mut known, id).await?;
         let mut mark = before.clone();
         let offsets = take_out(&mut mark, events);
-        let max = ReadMax { events: offsets.len().max(1), bytes: 4 * BYTES_MAX };
+        let max = ReadMax { events: offsets.len().max(1), bytes: BYTES_MAX };
         let found = match offsets.as_slice() {
             [] => Vec::new(),
             offsets => self.0.log().read_at(&queue.topic.name, offsets, max).await?,
@@ -167,14 +170,22 @@ impl Destinations {
         let mut found = Vec::new();
         let back = free(&mark.settled, &lent, top, room);
         let mut bytes = 0;
-        for some in back.chunks(512) {
+        for some in back.chunks(BACK_AT_ONCE) {
+            if bytes >= BYTES_MAX {
+                break;
+            }
             let max = ReadMax { events: some.len(), bytes: usize::MAX };
             let events = log.read_at(name, some, max).await?;
             let kept: HashSet<u64> = events.iter().map(|event| event.offset().0).collect();
             some.iter().filter(|o| !kept.contains(&o.0)).for_each(|o| mark.settled.add(o.0, o.0));
             for event in events {
                 match queue.filter.matches(&event) {
-                    true => found.push(event),
+                    // One that is left out here is neither settled nor lent, and comes with the next answer.
+                    true if bytes >= BYTES_MAX => {}
+                    true => {
+                        bytes += event.weight();
+                        found.push(event);
+                    }
                     false => mark.settled.add(event.offset().0, event.offset().0),
                 }
             }

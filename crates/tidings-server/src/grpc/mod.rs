@@ -39,10 +39,23 @@ pub(crate) const METHODS: &[&str] = &[
     "/tidings.v1.Events/Subscribe",
     "/eventrelay.Events/PublishEvents",
     "/eventrelay.Events/PullEvents",
+    "/eventrelay.Events/PullQueuedEvents",
+    "/eventrelay.Events/UnLockQueuedEvents",
     "/eventrelay.Events/StreamEvents",
     "/eventrelay.Topics/ListTopics",
     "/eventrelay.Topics/CreateTopic",
     "/eventrelay.Topics/DeleteTopic",
+    "/eventrelay.Destinations/ListDestinations",
+    "/eventrelay.Destinations/GetDestination",
+    "/eventrelay.Destinations/CreateDestination",
+    "/eventrelay.Destinations/DeleteDestination",
+    "/eventrelay.ApiKeys/CreateApiKey",
+    "/eventrelay.ApiKeys/RevokeApiKey",
+    "/eventrelay.ApiKeys/AddDestinationsToApiKey",
+    "/eventrelay.ApiKeys/DeleteDestinationsFromApiKey",
+    "/eventrelay.ApiKeys/AddTopicsToApiKey",
+    "/eventrelay.ApiKeys/DeleteTopicsFromApiKey",
+    "/eventrelay.JWT/CreateJWT",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -63,6 +76,9 @@ struct Inner {
     events: v1::events_server::EventsServer<native::Events>,
     relay_events: relay::events_server::EventsServer<event_relay::Events>,
     relay_topics: relay::topics_server::TopicsServer<event_relay::Topics>,
+    relay_destinations: relay::destinations_server::DestinationsServer<event_relay::Destinations>,
+    relay_keys: relay::api_keys_server::ApiKeysServer<event_relay::ApiKeys>,
+    relay_jwt: relay::jwt_server::JwtServer<event_relay::Jwt>,
     health: HealthServer<health::Health>,
     reflection: Reflection,
 }
@@ -98,9 +114,23 @@ impl Grpc {
         let relay_events =
             relay::events_server::EventsServer::new(relay_events).max_decoding_message_size(max);
         let relay_topics = relay::topics_server::TopicsServer::new(event_relay::Topics::new(door.clone()));
+        let destinations = event_relay::Destinations::new(door.clone());
+        let relay_destinations = relay::destinations_server::DestinationsServer::new(destinations);
+        let relay_keys = relay::api_keys_server::ApiKeysServer::new(event_relay::ApiKeys::new(door.clone()));
+        let relay_jwt = relay::jwt_server::JwtServer::new(event_relay::Jwt::new(door.clone()));
         let health = HealthServer::new(health::Health::new(door.clone()));
         let reflection = Reflection::new();
-        Self(Arc::new(Inner { door, events, relay_events, relay_topics, health, reflection }))
+        Self(Arc::new(Inner {
+            door,
+            events,
+            relay_events,
+            relay_topics,
+            relay_destinations,
+            relay_keys,
+            relay_jwt,
+            health,
+            reflection,
+        }))
     }
 
     /// Whether a request is a gRPC call.
@@ -132,6 +162,9 @@ impl Grpc {
             "tidings.v1.Events" => inner.events.clone().call(request).await,
             "eventrelay.Events" => inner.relay_events.clone().call(request).await,
             "eventrelay.Topics" => inner.relay_topics.clone().call(request).await,
+            "eventrelay.Destinations" => inner.relay_destinations.clone().call(request).await,
+            "eventrelay.ApiKeys" => inner.relay_keys.clone().call(request).await,
+            "eventrelay.JWT" => inner.relay_jwt.clone().call(request).await,
             "grpc.health.v1.Health" => inner.health.clone().call(request).await,
             "grpc.reflection.v1.ServerReflection" => inner.reflection.v1.clone().call(request).await,
             "grpc.reflection.v1alpha.ServerReflection" => {

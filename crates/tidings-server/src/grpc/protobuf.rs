@@ -83,7 +83,7 @@ pub fn page(events: &[Event], own: impl FnOnce(&mut Vec<u8>)) -> Encoded {
     events_of(events, native, own)
 }
 
-/// As [`page`], for `eventrelay.PullEventsResponse`.
+/// As [`page`], for `eventrelay.PullEventsResponse` and those like it.
 pub fn relay_page(events: &[Event], own: impl FnOnce(&mut Vec<u8>)) -> Encoded {
     events_of(events, relay, own)
 }
@@ -191,7 +191,7 @@ fn time(out: &mut Vec<u8>, field: u32, at: Option<Timestamp>) {
 }
 
 /// A message within a message. What it holds is written first and its length put before it.
-fn message(out: &mut Vec<u8>, field: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+pub fn message(out: &mut Vec<u8>, field: u32, fill: impl FnOnce(&mut Vec<u8>)) {
     encode_key(field, WireType::LengthDelimited, out);
     let at = out.len();
     // Room for the length of what is usual; anything longer is moved once.

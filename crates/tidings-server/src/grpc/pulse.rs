@@ -1,12 +1,13 @@
-//! Whether those who called take their answers.
+//! One connection's calls: which connection it is, and whether those who called take their answers.
 //!
 //! Owns: noticing, for each connection, that an answer has waited for its client longer than a write may. A stream of
 //! HTTP/2 that nobody reads is not polled any more, so it cannot notice that itself. Never: ends anything; the
 //! connection does, and its client may resume.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
+use tidings_model::Uuid;
 
 /// The answers being given over one connection. Cheap to clone.
 #[derive(Clone)]
@@ -15,6 +16,7 @@ pub struct Pulses(Arc<Inner>);
 struct Inner {
     began: Instant,
     all: Mutex<Vec<Weak<Pulse>>>,
+    id: OnceLock<Uuid>,
 }
 
 /// One answer.
@@ -27,11 +29,16 @@ pub struct Pulse {
 
 impl Default for Pulses {
     fn default() -> Self {
-        Self(Arc::new(Inner { began: Instant::now(), all: Mutex::default() }))
+        Self(Arc::new(Inner { began: Instant::now(), all: Mutex::default(), id: OnceLock::new() }))
     }
 }
 
 impl Pulses {
+    /// What the connection is called; no other is or was called that, before a restart either.
+    pub fn connection(&self) -> Uuid {
+        *self.0.id.get_or_init(Uuid::new_v4)
+    }
+
     /// Watches one more answer, for as long as it is kept.
     pub fn watch(&self) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse { began: self.0.began, given: AtomicU64::new(0) });

@@ -1,9 +1,12 @@
 //! A refusal as a gRPC status.
 //!
 //! Owns: which status goes with which code, and the metadata that carries what a status has no place for:
-//! `tidings-code`, `tidings-index`, `retry-after`.
+//! `tidings-code`, `tidings-index`, `retry-after`. When to come again is told in gRPC's own form too, as a
+//! `google.rpc.RetryInfo` among the status's details.
 
+use super::protobuf::{message, number, text};
 use crate::refusal::Refusal;
+use bytes::Bytes;
 use tidings_model::Code;
 use tonic::metadata::MetadataValue;
 use tonic::{Code as Kind, Status};
@@ -13,7 +16,14 @@ pub const CODE: &str = "tidings-code";
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let mut status = Self::new(kind(refusal.code), refusal.detail);
+        let kind = kind(refusal.code);
+        let mut status = match refusal.retry_after {
+            None => Self::new(kind, refusal.detail),
+            Some(seconds) => {
+                let details = retry_info(kind, &refusal.detail, seconds);
+                Self::with_details(kind, refusal.detail, details)
+            }
+        };
         let metadata = status.metadata_mut();
         metadata.insert(CODE, MetadataValue::from_static(refusal.code.as_str()));
         if let Some(seconds) = refusal.retry_after {
@@ -39,9 +49,22 @@ pub fn no_method(path: &str) -> Status {
     of(Refusal::new(Code::MethodNotAllowed, format!("there is no method {path}")))
 }
 
+/// A `google.rpc.Status` that says after how many seconds another try makes sense.
+fn retry_info(kind: Kind, detail: &str, seconds: u32) -> Bytes {
+    let mut out = Vec::new();
+    number(&mut out, 1, kind as u64);
+    text(&mut out, 2, detail);
+    message(&mut out, 3, |any| {
+        text(any, 1, "type.googleapis.com/google.rpc.RetryInfo");
+        message(any, 2, |info| message(info, 1, |delay| number(delay, 1, seconds.into())));
+    });
+    out.into()
+}
+
 /// What clients can do about a code decides its status.
 fn kind(code: Code) -> Kind {
     match code {
+        Code::KeyRevoked | Code::KeyKind => Kind::FailedPrecondition,
         Code::ConnectionsFull | Code::TopicsFull | Code::UsersFull => Kind::ResourceExhausted,
         Code::MethodNotAllowed | Code::MediaTypeUnsupported => Kind::Unimplemented,
         Code::Internal | Code::LogCorrupt => Kind::Internal,

@@ -1,15 +1,19 @@
-//! What surrounds every call: who calls, how long its parts may take, what is counted.
+//! What surrounds every call: who calls and how often, how long its parts may take, what is counted.
 //!
-//! Owns: that a call without a valid token is answered before its body is read. Never: looks into a message.
+//! Owns: that a call without a valid token, or one too many, is answered before its body is read. Never: looks into
+//! a message.
 
 use super::pulse::Pulse;
 use super::{Grpc, METHODS, Pulses, event_relay, status};
-use crate::gate;
+use crate::caller::Caller;
 use crate::metrics::GrpcCalls;
+use crate::rates::Call;
 use crate::refusal::Refusal;
+use crate::{Door, gate};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use std::future::Future as _;
@@ -29,32 +33,53 @@ const PATIENT: [&str; 3] = ["/tidings.v1.Events/PublishStream", "/grpc.health.",
 /// Answers that are small and end at once; they are not watched.
 const SHORT: [&str; 2] = ["/tidings.v1.Events/Publish", "/eventrelay.Events/PublishEvents"];
 
-pub async fn call(grpc: &Grpc, mut request: Request<Body>) -> Response<Body> {
+pub async fn call(grpc: &Grpc, request: Request<Body>) -> Response<Body> {
     let door = grpc.door();
-    let path = request.uri().path();
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path();
     let method = METHODS.iter().copied().find(|own| *own == path).unwrap_or("-");
     let begins = |list: &[&str]| list.iter().any(|own| path.starts_with(own));
-    let pulse = match request.extensions().get::<Pulses>() {
+    let pulse = match head.extensions.get::<Pulses>() {
         Some(pulses) if !SHORT.contains(&path) => Some(pulses.watch()),
         _ => None,
     };
     let within = (!begins(&PATIENT)).then(|| Duration::from_millis(door.tidings.limits().read_timeout_ms));
-    let is_relay = path.starts_with("/eventrelay.");
-    if !begins(&OPEN) {
-        match gate::bearer(door, request.headers()).await {
-            Ok(who) => drop(request.extensions_mut().insert(who)),
-            Err(refusal) => {
-                let refused = if is_relay { event_relay::unknown_caller(refusal) } else { refusal.into() };
-                return finish(door.metrics.grpc(), method, pulse, refused.into_http());
-            }
-        }
+    if !begins(&OPEN)
+        && let Err(refused) = admit(door, &mut head, method).await
+    {
+        return finish(door.metrics.grpc(), method, pulse, refused.into_http());
     }
-    let request = request.map(|body| Timed::new(body, within));
+    let request = Request::from_parts(head, Timed::new(body, within));
     // A panic is a broken invariant within one call; the others go on.
     let answered = AssertUnwindSafe(grpc.dispatch(request)).catch_unwind().await;
     let response =
         answered.unwrap_or_else(|_| status::of(Refusal::internal("a handler panicked")).into_http());
     finish(door.metrics.grpc(), method, pulse, response)
+}
+
+/// Finds out who calls, and counts the call. The caller stands in the extensions afterwards.
+async fn admit(door: &Door, head: &mut Parts, method: &'static str) -> Result<(), Status> {
+    let is_relay = head.uri.path().starts_with("/eventrelay.");
+    let who = gate::bearer(door, &head.headers).await.map_err(|refusal| match is_relay {
+        true => event_relay::unknown_caller(refusal),
+        false => Status::from(refusal),
+    })?;
+    let caller = Caller::of(door, head);
+    let call = match method {
+        // Counted when it is known whether the events are to be stored, and for each request of the stream.
+        "/eventrelay.Events/PublishEvents" | "/tidings.v1.Events/PublishStream" => None,
+        "/eventrelay.Topics/CreateTopic" => Some(Call::RelayCreateTopic),
+        "/tidings.v1.Events/Publish" => Some(Call::Publish),
+        _ if is_relay => Some(Call::RelayOther),
+        _ => Some(Call::Other),
+    };
+    if let Some(call) = call {
+        let name = method.rsplit('/').next().unwrap_or(method);
+        door.rates.check(&who, Some(caller.0), call, name, door.tidings.clock().now())?;
+    }
+    head.extensions.insert(who);
+    head.extensions.insert(caller);
+    Ok(())
 }
 
 fn finish(

@@ -6,7 +6,7 @@ mod address;
 pub(crate) mod body;
 mod cloudevents;
 mod deliveries;
-mod destinations;
+pub(crate) mod destinations;
 mod entities;
 pub(crate) mod health;
 mod home;

@@ -1,13 +1,15 @@
 //! `publish_events`: what a client publishes through a channel.
 //!
-//! Owns: parting good events from bad ones, and the answer. Never: decides who may publish.
+//! Owns: parting good events from bad ones, which are kept in `$dead`, and the answer. Never: decides who may publish.
 
 use crate::Door;
+use crate::dialect::eventrelay::{bury, verdict};
 use crate::refusal::Refusal;
+use bytes::Bytes;
 use serde_json::{Value, json};
-use tidings_engine::{Error, Fate};
+use tidings_engine::{DeadEvent, Error, Fate};
 use tidings_model::event_relay::{self, Publish};
-use tidings_model::{Code, NewEvent, Principal};
+use tidings_model::{Code, Principal};
 
 /// Publishes what is good; the answer has an entry for each event, in their order.
 pub async fn publish(door: &Door, who: &Principal, payload: &str) -> Result<Value, Refusal> {
@@ -21,15 +23,23 @@ pub async fn publish(door: &Door, who: &Principal, payload: &str) -> Result<Valu
         return Err(Error::BatchTooLarge { found: call.events.len(), max }.into());
     }
     let now = door.tidings.clock().now();
-    let (mut good, mut answers) = (Vec::new(), Vec::with_capacity(call.events.len()));
+    let (mut good, mut dead, mut answers) = (Vec::new(), Vec::new(), Vec::with_capacity(call.events.len()));
     for (index, raw) in call.events.iter().enumerate() {
-        let new = event_relay::parse(raw.get(), topic, now).and_then(|new| acceptable(door, who, new, index));
+        let new = match event_relay::parse(raw.get(), topic, now) {
+            Ok(new) => verdict(door, who, new, index, true)?,
+            Err(errors) => Err(errors),
+        };
         answers.push(match new {
             Ok(new) => {
                 good.push(new);
                 Value::Null
             }
-            Err(errors) => json!({ "errors": errors }),
+            Err(errors) => {
+                let answer = json!({ "errors": errors });
+                let event = Bytes::copy_from_slice(raw.get().as_bytes());
+                dead.push(DeadEvent { topic: topic.to_string(), event, errors, door: "channels" });
+                answer
+            }
         });
     }
     let receipts: Vec<Value> = if call.durable {
@@ -49,17 +59,8 @@ pub async fn publish(door: &Door, who: &Principal, payload: &str) -> Result<Valu
     for answer in answers.iter_mut().filter(|answer| answer.is_null()) {
         *answer = receipts.next().expect("one receipt for each good event");
     }
+    bury(door, who, dead).await;
     Ok(json!({ "status": "ok", "events": answers }))
-}
-
-/// What holds for an event whichever door it came through.
-fn acceptable(door: &Door, who: &Principal, new: NewEvent, index: usize) -> Result<NewEvent, Vec<String>> {
-    let previous = new.topic.clone();
-    match door.tidings.check(who, &new, index, Some(&previous)) {
-        Ok(()) => Ok(new),
-        Err(Error::Event { source, .. }) => Err(vec![source.to_string()]),
-        Err(error) => Err(vec![Refusal::from(error).detail]),
-    }
 }
 
 /// Why a call or a join was refused, in the words of EventRelay where it has some.

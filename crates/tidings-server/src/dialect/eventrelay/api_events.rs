@@ -5,6 +5,7 @@
 
 use super::event::{Fate, Sent};
 use super::refused::Refused;
+use super::{bury, verdict};
 use crate::caller::Caller;
 use crate::http::body::Parts;
 use crate::http::reply;
@@ -20,7 +21,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use tidings_engine::{DeadEvent, Error, Fate as Stored};
-use tidings_model::{Code, EventError, NewEvent, Principal, Topic};
+use tidings_model::{Code, EventError, Principal, Topic};
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object with topic, durable and events")]
@@ -90,7 +91,7 @@ async fn each(
             None => Err(vec!["an event must be a JSON object".to_owned()]),
         };
         let new = match new {
-            Ok(new) => acceptable(door, who, new, index)?,
+            Ok(new) => verdict(door, who, new, index, false)?,
             Err(errors) => Err(errors),
         };
         let mut fate = Fate { topic: topic.to_string(), ..Fate::default() };
@@ -123,32 +124,8 @@ async fn each(
         let passed = door.tidings.pass_on(who, good).await?;
         accepted.zip(&passed).for_each(|(fate, event)| fate.id = Some(event.id()));
     }
-    // Last: what was accepted is answered also where this fails.
-    if let Err(error) = door.tidings.bury(who, dead).await {
-        tracing::error!(%error, "refused events could not be kept in $dead");
-    }
+    bury(door, who, dead).await;
     Ok((status, written(&answers)))
-}
-
-/// What holds for one event, whichever door it came through.
-///
-/// # Errors
-/// What holds for the whole call.
-fn acceptable(
-    door: &Door,
-    who: &Principal,
-    new: NewEvent,
-    index: usize,
-) -> Result<Result<NewEvent, Vec<String>>, Refused> {
-    match door.tidings.check(who, &new, index, None) {
-        Ok(()) => Ok(Ok(new)),
-        Err(Error::Event { source, .. }) => Ok(Err(vec![source.to_string()])),
-        Err(Error::Schema { source, .. }) => Ok(Err(vec![source.to_string()])),
-        Err(error @ (Error::EventTooLarge { .. } | Error::ScheduleTooFar { .. })) => {
-            Ok(Err(vec![error.to_string()]))
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn written(answers: &[(Option<Sent<'_>>, Fate)]) -> Vec<u8> {

@@ -5,3 +5,6 @@
 pub mod api_events;
 mod event;
 mod refused;
+mod verdict;
+
+pub use verdict::{bury, verdict};

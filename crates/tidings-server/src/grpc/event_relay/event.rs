@@ -3,6 +3,7 @@
 //! Owns: what its clients must send (a name, and data that is a JSON object), and in which words a mistake is told.
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -82,6 +83,48 @@ pub fn context(json: Option<&str>) -> BTreeMap<String, String> {
     members.into_iter().map(|(name, raw)| (name, text(raw))).collect()
 }
 
+/// What was sent as one JSON object, under the names of its fields.
+pub fn json(event: &relay::NewEvent) -> Bytes {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Part<'a> {
+        Json(&'a RawValue),
+        Text(&'a str),
+        Texts(&'a BTreeMap<String, String>),
+    }
+    // Texts of JSON stand there as the objects they are, if they are any.
+    let object = |text| match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) if raw.get().starts_with('{') => Part::Json(raw),
+        _ => Part::Text(text),
+    };
+    let texts = [
+        ("name", &event.name),
+        ("source", &event.source),
+        ("group_key", &event.group_key),
+        ("reference_key", &event.reference_key),
+        ("trace_key", &event.trace_key),
+        ("user_key", &event.user_key),
+        ("anonymous_key", &event.anonymous_key),
+        ("occurred_at", &event.occurred_at),
+        ("prev_id", &event.prev_id),
+        ("available_at", &event.available_at),
+    ];
+    let mut parts: BTreeMap<&str, Part<'_>> = texts
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| (name, Part::Text(text)))
+        .collect();
+    for (name, text) in [("data", &event.data), ("data_schema", &event.data_schema)] {
+        if !text.is_empty() {
+            parts.insert(name, object(text));
+        }
+    }
+    if !event.context.is_empty() {
+        parts.insert("context", Part::Texts(&event.context));
+    }
+    serde_json::to_vec(&parts).expect("texts into memory").into()
+}
+
 /// What was sent, as it is answered.
 pub fn echo(event: relay::NewEvent, topic: &Topic) -> relay::Event {
     relay::Event {
@@ -121,6 +164,9 @@ mod tests {
         let errors = read(&bad, &topic, Timestamp::default()).unwrap_err();
         assert_eq!(errors.len(), 4, "{errors:?}");
         assert!(errors.contains(&"Name can't be blank".to_owned()), "{errors:?}");
+        let sent: serde_json::Value = serde_json::from_slice(&json(&bad)).unwrap();
+        assert_eq!(sent["data"], "[1]");
+        assert_eq!((&sent["occurred_at"], sent.get("name")), (&serde_json::json!("nonsense"), None));
         let nested = context(Some(r#"{"a":"x\n","b":{"c":[1, 2]},"d":null}"#));
         assert_eq!(nested["a"], "x\n");
         assert_eq!(nested["b"], r#"{"c":[1, 2]}"#);

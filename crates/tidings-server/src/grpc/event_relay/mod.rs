@@ -2,23 +2,31 @@
 //!
 //! Owns: its words for refusals. Never: decides about an event; a topic here is a topic everywhere.
 
+mod api_keys;
+mod config;
+mod destinations;
 mod event;
+mod jwt;
 mod publish;
 mod pull;
+mod queue;
 mod stream;
 mod topics;
 
+pub use api_keys::ApiKeys;
+pub use destinations::Destinations;
 pub use event::context;
 #[cfg(test)]
 pub use event::read;
+pub use jwt::Jwt;
 pub use topics::Topics;
 
-use super::native::caller;
+use super::native::{caller, peer};
 use super::status;
 use super::watch::Messages;
 use crate::Door;
 use crate::refusal::Refusal;
-use tidings_model::{Code, Topic};
+use tidings_model::{Code, Topic, Uuid};
 use tidings_proto::Encoded;
 use tidings_proto::server::eventrelay::{self as relay, events_server};
 use tonic::{Request, Response, Status};
@@ -61,9 +69,14 @@ fn out_of_range(detail: &str) -> Status {
     status
 }
 
-/// Not there until destinations are.
-fn no_destinations() -> Status {
-    status::no_method("that takes from a destination")
+/// An id of something that is stored; `field` is what a refusal calls it.
+fn id(text: &str, field: &str) -> Result<Uuid, Refusal> {
+    text.parse().map_err(|_| Refusal::parameter(format!("{field} is not a UUID")))
+}
+
+/// A text that may be left out.
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 #[tonic::async_trait]
@@ -72,8 +85,8 @@ impl events_server::Events for Events {
         &self,
         request: Request<relay::PublishEventsRequest>,
     ) -> Result<Response<relay::PublishEventsResponse>, Status> {
-        let who = caller(&request);
-        publish::publish(&self.door, &who, request.into_inner()).await.map(Response::new)
+        let (who, peer) = (caller(&request), peer(&request));
+        publish::publish(&self.door, &who, peer, request.into_inner()).await.map(Response::new)
     }
 
     async fn pull_events(
@@ -86,16 +99,16 @@ impl events_server::Events for Events {
 
     async fn pull_queued_events(
         &self,
-        _: Request<relay::PullQueuedEventsRequest>,
-    ) -> Result<Response<relay::PullQueuedEventsResponse>, Status> {
-        Err(no_destinations())
+        request: Request<relay::PullQueuedEventsRequest>,
+    ) -> Result<Response<Encoded>, Status> {
+        queue::pull(&self.door, &request).await
     }
 
     async fn un_lock_queued_events(
         &self,
-        _: Request<relay::UnLockQueuedEventsRequest>,
-    ) -> Result<Response<relay::UnLockQueuedEventsResponse>, Status> {
-        Err(no_destinations())
+        request: Request<relay::UnLockQueuedEventsRequest>,
+    ) -> Result<Response<Encoded>, Status> {
+        queue::unlock(&self.door, &request).await
     }
 
     type StreamEventsStream = Messages;

@@ -1,33 +1,46 @@
 //! `PublishEvents`: answers for each event, in their order.
 //!
 //! Owns: parting good events from bad ones. The good ones go to the log as one call, or pass to those who listen
-//! where they are not to be stored; those that are refused come back with `errors`.
+//! where they are not to be stored; those that are refused come back with `errors` and are kept in `$dead`.
 
 use super::{event, out_of_range, topic};
 use crate::Door;
+use crate::dialect::eventrelay::{bury, verdict};
 use crate::grpc::status;
-use crate::refusal::Refusal;
-use tidings_engine::{Error, Fate, Published};
-use tidings_model::{NewEvent, Principal, Topic};
+use crate::rates::Call;
+use std::net::IpAddr;
+use tidings_engine::{DeadEvent, Error, Fate, Published};
+use tidings_model::{Principal, Topic};
 use tidings_proto::server::eventrelay as relay;
 use tonic::Status;
 
 pub async fn publish(
     door: &Door,
     who: &Principal,
+    peer: Option<IpAddr>,
     request: relay::PublishEventsRequest,
 ) -> Result<relay::PublishEventsResponse, Status> {
+    let call = if request.durable { Call::RelayPublish } else { Call::RelayPublishPassing };
+    door.rates.check(who, peer, call, "PublishEvents", door.tidings.clock().now())?;
     let topic = topic(&request.topic, "publish_events")?;
     check(door, who, &topic, request.events.len())?;
     if request.durable {
         check_room(door, &topic, request.events.len())?;
     }
     let now = door.tidings.clock().now();
-    let (mut good, mut answers) = (Vec::new(), Vec::with_capacity(request.events.len()));
+    let (mut good, mut dead) = (Vec::new(), Vec::new());
+    let mut answers = Vec::with_capacity(request.events.len());
     for (index, sent) in request.events.into_iter().enumerate() {
-        let new = event::read(&sent, &topic, now);
+        let new = match event::read(&sent, &topic, now) {
+            Ok(new) => verdict(door, who, new, index, true).map_err(status::of)?,
+            Err(errors) => Err(errors),
+        };
+        if let Err(errors) = &new {
+            let (event, errors) = (event::json(&sent), errors.clone());
+            dead.push(DeadEvent { topic: topic.to_string(), event, errors, door: "grpc" });
+        }
         let mut answer = event::echo(sent, &topic);
-        match new.and_then(|new| acceptable(door, who, new, index)) {
+        match new {
             Ok(new) => {
                 answer.occurred_at = new.occurred_at.map(|at| at.to_string()).unwrap_or_default();
                 answer.available_at = new.available_at.map(|at| at.to_string()).unwrap_or_default();
@@ -45,6 +58,7 @@ pub async fn publish(
         let passed = door.tidings.pass_on(who, good).await.map_err(status::of)?;
         accepted.zip(&passed).for_each(|(answer, event)| answer.id = event.id().to_string());
     }
+    bury(door, who, dead).await;
     Ok(relay::PublishEventsResponse { events: answers })
 }
 
@@ -70,16 +84,6 @@ fn check_room(door: &Door, topic: &Topic, found: usize) -> Result<(), Status> {
         return Err(out_of_range("the topic's offsets no longer fit into this interface's numbers"));
     }
     Ok(())
-}
-
-/// What holds for one event, whichever door it came through.
-fn acceptable(door: &Door, who: &Principal, new: NewEvent, index: usize) -> Result<NewEvent, Vec<String>> {
-    let address = new.topic.clone();
-    match door.tidings.check(who, &new, index, Some(&address)) {
-        Ok(()) => Ok(new),
-        Err(Error::Event { source, .. }) => Err(vec![source.to_string()]),
-        Err(error) => Err(vec![Refusal::from(error).detail]),
-    }
 }
 
 fn stamp(answer: &mut relay::Event, published: &Published) {

@@ -17,6 +17,9 @@ use tonic::{Response, Status};
 
 const BATCH_DEFAULT: usize = 100;
 const BATCH_MAX: usize = 1000;
+/// Bytes of events in one page, about: less than what clients of gRPC take as a message. One event is answered
+/// however large it is.
+const BATCH_BYTES: usize = 3 << 20;
 
 pub async fn pull(
     door: &Door,
@@ -64,9 +67,24 @@ impl Asked {
 #[derive(Default)]
 struct Found {
     events: Vec<Event>,
+    bytes: usize,
+    /// There was no room for further events that match.
+    is_cut: bool,
     total: u64,
     /// Counting stopped here, before the end.
     counted_to: Option<Offset>,
+}
+
+impl Found {
+    /// Takes in an event while there is room.
+    fn push(&mut self, event: Event) {
+        let bytes = self.bytes + event.weight();
+        self.is_cut |= bytes > BATCH_BYTES && !self.events.is_empty();
+        if !self.is_cut {
+            self.bytes = bytes;
+            self.events.push(event);
+        }
+    }
 }
 
 async fn nothing(door: &Door, who: &Principal, topic: &Topic) -> Result<Found, Status> {
@@ -87,9 +105,9 @@ async fn whole(door: &Door, who: &Principal, asked: &Asked) -> Result<Found, Err
         let left = asked.batch - found.events.len();
         let page = door.tidings.read(who, &asked.topic, after, left, &asked.filter).await?;
         found.total = page.bounds.tail.0 - begin.0;
-        found.events.extend(page.events);
+        page.events.into_iter().for_each(|event| found.push(event));
         after = page.after;
-        if found.events.len() >= asked.batch || page.after >= page.bounds.tail {
+        if found.is_cut || found.events.len() >= asked.batch || page.after >= page.bounds.tail {
             return Ok(found);
         }
     }
@@ -106,7 +124,7 @@ async fn counted(door: &Door, who: &Principal, asked: &Asked) -> Result<Found, S
         let page = page.map_err(status::of)?;
         for event in page.events {
             if found.total >= asked.skip && found.events.len() < asked.batch {
-                found.events.push(event);
+                found.push(event);
             }
             found.total += 1;
         }
@@ -137,7 +155,8 @@ fn answer(asked: &Asked, found: &Found) -> Result<Response<Encoded>, Status> {
     }
     let (batch, total) = (asked.batch as u64, found.total);
     fits(total)?;
-    let next = asked.skip + batch;
+    let is_short = found.is_cut || found.counted_to.is_some();
+    let next = asked.skip + if is_short { found.events.len() as u64 } else { batch };
     let is_more = next < total || found.counted_to.is_some();
     let message = protobuf::relay_page(&found.events, |out| {
         protobuf::number(out, 2, total);

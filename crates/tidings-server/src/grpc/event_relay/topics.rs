@@ -1,11 +1,11 @@
 //! `Topics`: created, listed and deleted by their ids; for admins only.
 
-use super::status;
+use super::{id, status};
 use crate::Door;
 use crate::grpc::native::caller;
 use crate::refusal::Refusal;
 use tidings_engine::{Error, NamedTopic};
-use tidings_model::{Code, TopicName, Uuid};
+use tidings_model::{Code, TopicName};
 use tidings_proto::server::eventrelay::{self as relay, topics_server};
 use tonic::{Request, Response, Status};
 
@@ -80,8 +80,7 @@ impl topics_server::Topics for Topics {
         &self,
         request: Request<relay::DeleteTopicRequest>,
     ) -> Result<Response<relay::DeleteTopicResponse>, Status> {
-        let id: Uuid =
-            request.get_ref().id.parse().map_err(|_| status::of(Refusal::parameter("Id is not a UUID")))?;
+        let id = id(&request.get_ref().id, "Id")?;
         let gone = self.door.tidings.delete_topic(&caller(&request), id).await.map_err(refused)?;
         Ok(Response::new(relay::DeleteTopicResponse { topic: Some(message(gone)) }))
     }

@@ -12,6 +12,8 @@ use publish_stream::Acknowledgements;
 
 use super::watch::Messages;
 use crate::Door;
+use crate::caller::Caller;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tidings_model::Principal;
 use tidings_proto::Encoded;
@@ -34,6 +36,11 @@ pub fn caller<T>(request: &Request<T>) -> Arc<Principal> {
     request.extensions().get().cloned().unwrap_or_else(|| Arc::new(Principal::nobody()))
 }
 
+/// Whose calls count together where the caller has no id.
+pub fn peer<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.extensions().get().map(|Caller(peer)| *peer)
+}
+
 #[tonic::async_trait]
 impl events_server::Events for Events {
     async fn publish(
@@ -50,8 +57,8 @@ impl events_server::Events for Events {
         &self,
         request: Request<Streaming<v1::PublishStreamRequest>>,
     ) -> Result<Response<Acknowledgements>, Status> {
-        let who = caller(&request);
-        Ok(Response::new(publish_stream::open(&self.door, who, request.into_inner())))
+        let (who, peer) = (caller(&request), peer(&request));
+        Ok(Response::new(publish_stream::open(&self.door, who, peer, request.into_inner())))
     }
 
     async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<Encoded>, Status> {

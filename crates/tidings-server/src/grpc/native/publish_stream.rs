@@ -8,9 +8,11 @@ use super::event;
 use super::publish::published;
 use crate::Door;
 use crate::grpc::status;
+use crate::rates::Call;
 use crate::refusal::Refusal;
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt as _, unfold};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,12 +35,14 @@ pub type Acknowledgements = Pin<Box<dyn Stream<Item = Result<v1::PublishStreamRe
 pub fn open(
     door: &Door,
     who: Arc<Principal>,
+    peer: Option<IpAddr>,
     input: Streaming<v1::PublishStreamRequest>,
 ) -> Acknowledgements {
     let session = Session {
         stop: Box::pin(door.services.stop().clone().cancelled_owned()),
         door: door.clone(),
         who,
+        peer,
         input,
         topic: None,
         batch: Batch::default(),
@@ -57,6 +61,7 @@ pub fn open(
 struct Session {
     door: Door,
     who: Arc<Principal>,
+    peer: Option<IpAddr>,
     input: Streaming<v1::PublishStreamRequest>,
     /// Where events go that name no topic.
     topic: Option<Topic>,
@@ -142,9 +147,11 @@ impl Session {
     }
 
     async fn take(&mut self, request: v1::PublishStreamRequest) -> Result<(), Refusal> {
-        if !self.who.is_in_time(self.door.tidings.clock().now()) || !self.who.is_current() {
+        let now = self.door.tidings.clock().now();
+        if !self.who.is_in_time(now) || !self.who.is_current() {
             self.who = self.door.gate.renew(&self.who).await?;
         }
+        self.door.rates.check(&self.who, self.peer, Call::Publish, "PublishStream", now)?;
         if let Some(topic) = event::topic(&request.topic)? {
             self.topic = Some(topic);
         }

@@ -1,9 +1,13 @@
 //! gRPC, with grpcurl and with a client that Python generates from `spec/proto`.
 
 mod clients;
+mod dead;
+mod destinations;
 mod events;
 mod gate;
+mod keys;
 mod ports;
+mod rates;
 mod topics;
 
 use crate::harness::{PATIENCE, Server};
@@ -98,7 +102,7 @@ impl Caller {
     }
 }
 
-/// Runs a scenario of `clients.py` and fails with what it complains about.
+/// Runs a scenario of `clients.py` or `relay.py`, whichever has it, and fails with what it complains about.
 pub async fn python(server: &Server, scenario: &str, further: &[(&str, &str)]) {
     let (own, out) = (Path::new(env!("CARGO_MANIFEST_DIR")), server.root().join("stubs"));
     std::fs::create_dir_all(&out).unwrap();
@@ -126,5 +130,10 @@ pub async fn python(server: &Server, scenario: &str, further: &[(&str, &str)]) {
         "eventrelay.proto".into(),
     ])
     .await;
-    run(vec![text(&own.join("tests/it/grpc/clients.py")), scenario.into()]).await;
+    let has = |file: &&str| {
+        let text = std::fs::read_to_string(own.join("tests/it/grpc").join(file)).expect("a file");
+        text.contains(&format!("def scenario_{scenario}("))
+    };
+    let file = ["clients.py", "relay.py"].into_iter().find(has).expect("a scenario of one of them");
+    run(vec![text(&own.join("tests/it/grpc").join(file)), scenario.into()]).await;
 }

@@ -71,7 +71,10 @@ async fn a_topic_is_created_once_listed_and_deleted_by_its_id() {
 
 #[tokio::test]
 async fn a_topic_has_1_to_50_characters_and_only_an_admin_creates_one() {
-    let server = Server::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("tidings.toml");
+    std::fs::write(&config, "[rates]\nrelay_create_topic = \"off\"\n").unwrap();
+    let server = Server::start_with(&["--config", &config.display().to_string()]).await;
     let admin = admin(&server);
     let long = "a".repeat(50);
     admin.call(CREATE, &json!({ "name": long })).await.unwrap();

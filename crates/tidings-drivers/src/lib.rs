@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod bus;
+mod postgres;
 pub mod resolver;
 pub mod source;
 pub mod time;

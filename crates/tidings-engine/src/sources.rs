@@ -197,9 +197,19 @@ impl SourceReport {
         self.change(|status| status.position = Some(position));
     }
 
-    /// How far the log is behind the database.
-    pub fn lag(&self, bytes: Option<u64>, time: Option<Duration>) {
-        self.change(|status| (status.lag_bytes, status.lag) = (bytes, time));
+    /// How long ago the newest change was committed that is in the log, while there is more to take; else 0.
+    pub fn lag(&self, time: Option<Duration>) {
+        self.change(|status| status.lag = time);
+    }
+
+    /// What the database has written and the log does not hold yet.
+    pub fn lag_bytes(&self, bytes: Option<u64>) {
+        self.change(|status| status.lag_bytes = bytes);
+    }
+
+    /// How changes are found, where that shows only once there is a connection.
+    pub fn mode(&self, mode: &'static str) {
+        self.change(|status| status.mode = mode);
     }
 
     /// What the database keeps for this source, and from where on that is too much.

@@ -1,11 +1,12 @@
 //! Sources: databases whose changes become events.
 //!
 //! Owns: what every kind of database has in common: its settings, the task that connects, streams and connects again
-//! ([`supervisor`]), and the desk where a driver hands in what it found.
+//! ([`supervise`]), and the desk where a driver hands in what it found.
 //! Never: decides who may see a row; loses or repeats a change: a position is committed together with the events.
 
 mod fault;
 mod mysql;
+mod postgres;
 mod settings;
 mod supervisor;
 
@@ -23,6 +24,11 @@ pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Resu
     settings.check()?;
     match settings.kind {
         Kind::MySql => mysql::start(settings, tidings, services),
-        Kind::Postgres => Err(Error::Absent(settings.kind)),
+        Kind::Postgres => {
+            let (kind, mode) = (settings.kind, settings.mode());
+            let desk = Desk::new(tidings, &settings.name, kind.as_str(), mode.as_str(kind));
+            supervise(postgres::Postgres::new(settings)?, desk, services);
+            Ok(())
+        }
     }
 }

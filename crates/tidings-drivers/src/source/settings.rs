@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use tidings_model::RowRule;
 
 /// A database whose changes are captured.
 #[derive(Clone)]
@@ -55,6 +56,10 @@ pub enum Mode {
 pub struct Table {
     /// `table` or `schema.table`, as the database writes it, without quotes.
     pub name: String,
+    /// Who may see its rows, if that is set here and not for the topic.
+    pub rows: Option<RowRule>,
+    /// Columns that are never stored.
+    pub filter: Option<Vec<Box<str>>>,
 }
 
 /// Why settings cannot mean anything.
@@ -70,8 +75,6 @@ pub enum Error {
     Scheme { kind: Kind, expected: &'static str },
     #[error("{0}")]
     Url(String),
-    #[error("capturing from {0} is not there yet")]
-    Absent(Kind),
 }
 
 impl Kind {

@@ -4,11 +4,13 @@
 //! database is spoken to.
 //! Never: ends because of what a database does.
 
-use super::Fault;
+use super::{Fault, Table};
 use crate::backoff::{Backoff, LONGEST};
 use std::future::Future;
 use std::time::Instant;
-use tidings_engine::{Services, SourceReport, Tidings};
+use tidings_engine::{Capture, Services, SourceReport, Tidings, TopicSettings};
+use tidings_log::Mark;
+use tidings_model::{Code, Principal, TopicName};
 
 /// How one kind of database is read in one mode.
 pub trait Driver: Send + 'static {
@@ -19,7 +21,8 @@ pub trait Driver: Send + 'static {
     fn run(&mut self, desk: &Desk) -> impl Future<Output = Fault> + Send;
 }
 
-/// Where a driver hands in what it has found, and says how it is doing.
+/// Where a driver hands in what it has found, and says how it is doing. Cheap to clone.
+#[derive(Clone)]
 pub struct Desk {
     /// The source's name.
     pub name: String,
@@ -31,6 +34,54 @@ impl Desk {
     pub fn new(tidings: &Tidings, name: &str, kind: &'static str, mode: &'static str) -> Self {
         let report = tidings.sources().register(name, kind, mode);
         Self { name: name.to_owned(), tidings: tidings.clone(), report }
+    }
+
+    /// Makes `topics` this source's own; those that it had beside them are anybody's again.
+    pub async fn own(&self, topics: Vec<TopicName>) -> Result<(), Fault> {
+        self.tidings.captured(&self.name, &topics).await.map_err(|error| match error.code() {
+            Code::TopicCaptured => {
+                Fault::setting(format!("{error}; set another `prefix`, or take the table out of `tables`"))
+            }
+            _ => Fault::lost(format!("the log takes nothing: {error}")),
+        })
+    }
+
+    /// Lays what the source's settings say of a table over what is set for its topic.
+    pub async fn rule(&self, topic: &TopicName, table: &Table) -> Result<(), Fault> {
+        let refuse = |error: tidings_engine::Error| match error.code().retryable() {
+            true => Fault::lost(error),
+            false => Fault::setting(format!("the settings of table {}: {error}", table.name)),
+        };
+        let admin = Principal::admin();
+        let (_, mut settings) = match self.tidings.topic(&admin, topic).await {
+            Err(error) if error.code() == Code::TopicUnknown => (None, TopicSettings::default()),
+            found => found.map_err(refuse)?,
+        };
+        let before = settings.clone();
+        settings.row_rule = table.rows.clone().or(settings.row_rule);
+        settings.filter_columns = table.filter.clone().or(settings.filter_columns);
+        if settings != before {
+            self.tidings.set_topic(&admin, topic, &settings).await.map_err(refuse)?;
+        }
+        Ok(())
+    }
+
+    /// Commits events and marks together: after `Ok` both are durable, after `Err` neither.
+    pub async fn capture(&self, capture: Capture) -> Result<(), Fault> {
+        let count = capture.events.len() + capture.messages.len();
+        match self.tidings.capture(capture).await {
+            Ok(_) => {
+                self.report.captured(count);
+                Ok(())
+            }
+            Err(error) => Err(Fault::lost(format!("the log takes nothing: {error}"))),
+        }
+    }
+
+    /// Commits a mark alone.
+    pub async fn mark(&self, mark: Mark) -> Result<(), Fault> {
+        let source = self.name.as_str().into();
+        self.capture(Capture { source, marks: vec![mark], ..Capture::default() }).await
     }
 }
 

@@ -3,6 +3,7 @@
 use super::SharedSecret;
 use serde::Deserialize;
 use tidings_drivers::source::{self, Kind, Mode, Settings};
+use tidings_model::RowRule;
 
 /// One `[[sources]]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,6 +60,10 @@ pub enum Table {
 #[serde(deny_unknown_fields)]
 pub struct TableSettings {
     pub name: String,
+    /// Columns that hold the id of whoever may see the row; `*`: everyone with the grant.
+    pub rows: Option<RowRule>,
+    /// Columns that are taken out before anything is stored.
+    pub filter: Option<Vec<Box<str>>>,
 }
 
 impl Source {
@@ -78,8 +83,10 @@ impl Source {
             (Some(_), Kind::MySql) => return Err("the modes of mysql are binlog and triggers".into()),
         };
         let tables = self.tables.iter().map(|table| match table {
-            Table::Name(name) => source::Table { name: name.clone() },
-            Table::Full(TableSettings { name }) => source::Table { name: name.clone() },
+            Table::Name(name) => source::Table { name: name.clone(), rows: None, filter: None },
+            Table::Full(TableSettings { name, rows, filter }) => {
+                source::Table { name: name.clone(), rows: rows.clone(), filter: filter.clone() }
+            }
         });
         Ok(Settings {
             name: self.name.clone(),
@@ -107,7 +114,7 @@ mod tests {
     #[test]
     fn tables_are_names_or_settings_and_modes_belong_to_their_kind() {
         let text = "name = \"shop\"\nkind = \"postgres\"\nurl = \"postgres://h/d\"\n\
-                    tables = [\"orders\", {name = \"sales.items\"}]";
+                    tables = [\"orders\", {name = \"sales.items\", rows = [\"owner\"], filter = [\"secret\"]}]";
         let source: Source = toml::from_str(text).unwrap();
         let settings = source.settings().unwrap();
         assert_eq!(settings.tables[1].name, "sales.items");

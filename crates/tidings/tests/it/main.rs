@@ -13,6 +13,7 @@ mod harness;
 mod http;
 mod library;
 mod mariadb;
+mod postgres;
 mod quickstart;
 mod schedule;
 mod shutdown;

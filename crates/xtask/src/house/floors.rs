@@ -39,6 +39,7 @@ const OWNED: &[(&[&str], &[&str], &[&str])] = &[
             "redis",
             "tokio-postgres",
             "tokio-postgres-rustls",
+            "postgres-protocol",
             "deadpool-postgres",
             "mysql_async",
         ],

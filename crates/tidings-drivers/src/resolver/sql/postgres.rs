@@ -3,19 +3,17 @@
 //! Owns: the bounds on connecting, TLS, and stopping a query whose answer nobody waits for any more.
 
 use super::{Ask, failed};
+use crate::postgres::Address;
 use bytes::{Bytes, BytesMut};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::TryStreamExt as _;
-use rustls::{ClientConfig, RootCertStore};
 use std::error::Error as StdError;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tidings_engine::entities::{Error, Rows};
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{CancelToken, Column, Config, NoTls};
+use tokio_postgres::{CancelToken, Column, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
@@ -49,12 +47,8 @@ enum Fault {
 
 impl Postgres {
     pub fn new(url: Url, connections_max: usize) -> Result<Self, super::Error> {
-        let (mut config, mode) = parse(url)?;
-        config.application_name("tidings").connect_timeout(CONNECT_WITHIN);
-        let is_local = config.get_hosts().iter().all(is_local);
-        let wants_tls = mode == SslMode::Require || (mode == SslMode::Prefer && !is_local);
-        config.ssl_mode(if wants_tls { SslMode::Require } else { SslMode::Disable });
-        let tls = wants_tls.then(connector).transpose()?;
+        let Address { mut config, tls } = Address::parse(url).map_err(super::Error::Library)?;
+        config.connect_timeout(CONNECT_WITHIN);
         let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &tls {
             Some(tls) => Manager::from_config(config, tls.clone(), settings),
@@ -236,45 +230,4 @@ fn is_unreadable(error: &tokio_postgres::Error) -> bool {
         SqlState::STRING_DATA_RIGHT_TRUNCATION,
     ];
     error.code().is_some_and(|code| states.contains(code))
-}
-
-/// The settings in a URL. `sslmode` takes libpq's words, but whoever asks for TLS gets it verified; without
-/// the word a server on this machine is spoken to plainly and any other over TLS.
-fn parse(mut url: Url) -> Result<(Config, SslMode), super::Error> {
-    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    let (modes, others): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, _)| name == "sslmode");
-    url.set_query(None);
-    if !others.is_empty() {
-        url.query_pairs_mut().extend_pairs(others);
-    }
-    let mode = match modes.last().map(|(_, mode)| mode.as_str()) {
-        None | Some("prefer") => SslMode::Prefer,
-        Some("disable") => SslMode::Disable,
-        Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
-        Some(_) => return Err(super::Error::Library("an sslmode that is not known".into())),
-    };
-    // Without the library's text: it repeats parts of the URL.
-    let config = url.as_str().parse::<Config>();
-    let config = config.map_err(|_| super::Error::Library("not understood by PostgreSQL's client".into()))?;
-    Ok((config, mode))
-}
-
-fn is_local(host: &Host) -> bool {
-    match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-    }
-}
-
-/// TLS that trusts whom the machine trusts.
-fn connector() -> Result<MakeRustlsConnect, super::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| super::Error::Library(e.to_string()))?;
-    Ok(MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth()))
 }

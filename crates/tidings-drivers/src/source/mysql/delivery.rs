@@ -57,7 +57,6 @@ pub async fn commit_all(desk: &Desk, mark: &str, mut deliveries: mpsc::Receiver<
 
 /// Commits one delivery.
 pub async fn commit(desk: &Desk, mark: &str, delivery: Delivery, is_last: bool) -> Result<(), Fault> {
-    let count = delivery.events.len();
     let position = delivery.mark.position.to_string();
     let value = serde_json::to_vec(&delivery.mark).expect("a position into memory");
     let capture = Capture {
@@ -66,9 +65,8 @@ pub async fn commit(desk: &Desk, mark: &str, delivery: Delivery, is_last: bool) 
         messages: Vec::new(),
         marks: vec![tidings_log::Mark { name: mark.to_owned(), value: Some(Bytes::from(value)) }],
     };
-    desk.tidings.capture(capture).await.map_err(|why| Fault::lost(format!("the log refuses: {why}")))?;
+    desk.capture(capture).await?;
     desk.report.position(position);
-    desk.report.captured(count);
     let now = desk.tidings.clock().now();
     let lag = delivery.committed_at.filter(|_| !is_last).map(|at| now.as_millis() - at.as_millis());
     desk.report.lag(None, Some(Duration::from_millis(lag.unwrap_or(0).max(0) as u64)));

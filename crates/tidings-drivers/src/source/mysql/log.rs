@@ -17,7 +17,7 @@ use mysql_async::Conn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_model::{NewEvent, TopicName};
+use tidings_model::NewEvent;
 use tokio::sync::mpsc;
 
 /// The lowest of the numbers that we give ourselves: small ones are those of real servers.
@@ -43,7 +43,7 @@ impl Driver {
         let server = Server::ask(&mut connection).await?;
         server.check_log()?;
         let captured = captured::find(&mut connection, &self.place, &self.settings).await?;
-        own(desk, captured.iter().map(|one| one.topic.clone())).await?;
+        desk.own(captured.iter().map(|one| one.topic.clone()).collect()).await?;
         let collations = schema::collations(&mut connection).await.map_err(fault)?;
         let known = known(desk, &name).await?;
         let mark = match known {
@@ -132,12 +132,6 @@ impl Sink for Lots<'_> {
     async fn take(&mut self, events: Vec<NewEvent>, _: usize) -> Result<(), Fault> {
         keep(self.desk, self.name, events, &self.mark).await
     }
-}
-
-/// Makes the topics this source's own.
-pub async fn own(desk: &Desk, topics: impl Iterator<Item = TopicName>) -> Result<(), Fault> {
-    let topics: Vec<TopicName> = topics.collect();
-    desk.tidings.captured(&desk.name, &topics).await.map_err(|why| Fault::setting(why.to_string()))
 }
 
 async fn keep(desk: &Desk, name: &str, events: Vec<NewEvent>, mark: &Mark) -> Result<(), Fault> {

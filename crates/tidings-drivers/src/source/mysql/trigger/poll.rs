@@ -6,7 +6,6 @@ use super::super::captured::{self, Captured};
 use super::super::change::{self, Origin};
 use super::super::connect::{Place, Server};
 use super::super::fault::fault;
-use super::super::log::own;
 use super::super::schema::{self, Described};
 use super::super::snapshot::{self, Sink};
 use super::definition;
@@ -80,7 +79,7 @@ async fn begin<'a>(
         .map(|bytes| serde_json::from_slice(&bytes))
         .transpose()
         .map_err(|_| Fault::setting("the position kept in the log is of another mode; give the source another name"))?;
-    own(desk, captured.iter().map(|one| one.topic.clone())).await?;
+    desk.own(captured.iter().map(|one| one.topic.clone()).collect()).await?;
     outbox.prepare(&mut connection).await?;
     let names = captured.into_iter().map(|one| (outbox.name_of(&one), (one, Described::default())));
     let mut run = Run {
@@ -153,16 +152,14 @@ impl Run<'_> {
 
     /// Commits events together with the numbers of their rows.
     async fn keep(&mut self, events: Vec<NewEvent>, taken: Taken) -> Result<(), Fault> {
-        let count = events.len();
         let value = Bytes::from(serde_json::to_vec(&taken).expect("numbers into memory"));
         let mark = tidings_log::Mark { name: self.mark.clone(), value: Some(value) };
         let source = self.desk.name.as_str().into();
         let capture = Capture { source, events, messages: Vec::new(), marks: vec![mark] };
-        self.desk.tidings.capture(capture).await.map_err(|why| Fault::lost(format!("the log refuses: {why}")))?;
+        self.desk.capture(capture).await?;
         if let Some((_, last)) = taken.ids.last() {
             self.desk.report.position(format!("{}:{last}", self.outbox.table));
         }
-        self.desk.report.captured(count);
         self.taken = taken;
         Ok(())
     }
@@ -186,7 +183,7 @@ impl Run<'_> {
             let own_ones = self.tables.values().map(|(one, _)| one);
             let all = own_ones.chain(self.others.values().flatten()).chain([captured]);
             let topics: Vec<TopicName> = all.map(|one| one.topic.clone()).collect();
-            if own(self.desk, topics.into_iter()).await.is_err() {
+            if self.desk.own(topics).await.is_err() {
                 found = None;
             }
         }

@@ -1,0 +1,124 @@
+//! Logical replication: one run from connecting to the break.
+//!
+//! Owns: how the pieces go together: what must be right, where to begin, the stream. Each run begins where the log says
+//! that the last one ended.
+
+use super::catalog::{Captured, Catalog};
+use super::line::{self, Line};
+use super::place::{self, Place, Stored};
+use super::sentence::{literal, quoted};
+use super::slot::{self, Abilities};
+use super::stream::Stream;
+use super::{monitor, snapshot};
+use crate::postgres::Address;
+use crate::source::{Desk, Fault, Settings};
+
+pub struct Logical {
+    pub settings: Settings,
+    pub address: Address,
+}
+
+impl Logical {
+    pub async fn run(
+        &mut self,
+        desk: &Desk,
+        mut catalog: Catalog,
+        abilities: &Abilities,
+    ) -> Result<(), Fault> {
+        abilities.check_stream()?;
+        let settings = &self.settings;
+        let names: Vec<String> = settings.tables.iter().map(|table| table.name.clone()).collect();
+        let tables = catalog.tables(&names, &settings.prefix).await?;
+        slot::check_identity(&tables)?;
+        desk.own(tables.iter().map(|table| table.topic.clone()).collect()).await?;
+        for (captured, table) in tables.iter().zip(&settings.tables) {
+            desk.rule(&captured.topic, table).await?;
+        }
+        slot::publish(&catalog, &self.publication(), &tables).await?;
+        let mut line = Line::connect(&self.address).await?;
+        let system = line.query("IDENTIFY_SYSTEM").await?.first().map(|row| row.text(0)).unwrap_or_default();
+        let stored: Option<Stored> = place::read(desk).await?;
+        let name = self.slot();
+        let place = match stored.filter(|stored| stored.slot == name && !stored.is_unfinished) {
+            Some(stored) if stored.system != system => {
+                return Err(Fault::setting(format!(
+                    "this is another database cluster than the one captured so far (or a restored one); name another \
+                     slot in `slot` of source {} to begin anew",
+                    desk.name
+                )));
+            }
+            Some(stored) => {
+                let place = stored.place();
+                match slot::find(&catalog, &name).await? {
+                    Some(found) if !found.is_lost => place,
+                    found => return Err(slot::gone(&name, place.whole, found.is_some())),
+                }
+            }
+            None => self.begin(desk, &mut catalog, &mut line, &tables, &system).await?,
+        };
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages {})",
+            quoted(&name),
+            place.whole,
+            literal(&quoted(&self.publication())),
+            literal(if settings.messages { "true" } else { "false" }),
+        );
+        line.start(&command).await?;
+        desk.report.streaming();
+        desk.report.position(place.whole.to_string());
+        let watch = monitor::start(&self.address, &desk.report, &name, settings);
+        let stored = move |place| Stored::new(&name, &system, place, false);
+        let done = Stream::new(desk, line, catalog, tables, place, stored).run(settings.heartbeat_ms).await;
+        drop(watch);
+        done
+    }
+
+    /// The first run with this slot: from now on, or from the rows that are there.
+    async fn begin(
+        &self,
+        desk: &Desk,
+        catalog: &mut Catalog,
+        line: &mut Line,
+        tables: &[Captured],
+        system: &str,
+    ) -> Result<Place, Fault> {
+        let name = self.slot();
+        let stored = |place, is_unfinished| Stored::new(&name, system, place, is_unfinished);
+        let found = slot::find(catalog, &name).await?;
+        let at = match found {
+            // Nothing of it is in the log yet; all that it keeps comes.
+            Some(found) if !self.settings.snapshot && !found.is_lost => found.confirmed,
+            found => {
+                if found.is_some() {
+                    slot::remove(catalog, &name).await?;
+                }
+                if self.settings.snapshot {
+                    // Said before the first row, so that a broken snapshot is begun anew.
+                    desk.mark(place::mark(&desk.name, &stored(Place::default(), true))).await?;
+                    desk.report.snapshot();
+                }
+                slot::create(line, &name, self.settings.snapshot).await.map_err(|error| match error {
+                    line::Error::Refused(refusal) if refusal.state == "42501" => Fault::setting(format!(
+                        "{}; run alter role ... replication, or set mode = \"triggers\" for this source",
+                        refusal.text
+                    )),
+                    error => error.into(),
+                })?
+            }
+        };
+        let place = Place { whole: at, ..Place::default() };
+        if self.settings.snapshot {
+            snapshot::take(line, catalog, desk, tables, at, &stored(Place::default(), true)).await?;
+        }
+        desk.mark(place::mark(&desk.name, &stored(place, false))).await?;
+        Ok(place)
+    }
+
+    fn slot(&self) -> String {
+        self.settings.slot.clone().unwrap_or_else(|| format!("tidings_{}", self.settings.name))
+    }
+
+    fn publication(&self) -> String {
+        self.settings.publication.clone().unwrap_or_else(|| format!("tidings_{}", self.settings.name))
+    }
+}

@@ -1,0 +1,316 @@
+//! Triggers: one run from connecting to the break.
+//!
+//! Owns: which rows of the outbox are due, and in which order. A pass takes what one snapshot of the database sees and the
+//! last did not: nobody can commit between two passes unseen, however long a transaction takes. Within a pass, transactions
+//! come in the order of their last change, so that what builds on another's row comes after it.
+//! Never: takes a row by the order of its number alone, since numbers are not committed in order.
+
+use super::catalog::{Captured, Catalog};
+use super::form::{Form, members};
+use super::outbox::Outbox;
+use super::place;
+use super::queue::Queue;
+use super::row::{Change, Layout, Moment, Values, events};
+use super::sentence::{failed, quoted};
+use crate::source::{Desk, Fault, Settings};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tidings_engine::Capture;
+use tidings_model::{NewEvent, Offset, Timestamp};
+use tokio::sync::Notify;
+use tokio_postgres::types::ToSql;
+
+/// Rows of one pass that are deleted by their numbers; more, by the snapshot.
+const IDS_MAX: usize = 10_000;
+
+/// What is stored.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Stored {
+    outbox: String,
+    /// What this snapshot sees is in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<String>,
+    /// Of what this further one sees, everything up to here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<(String, Reached)>,
+    /// The rows that were there before are not yet all in the log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_unfinished: bool,
+}
+
+/// The last number of a transaction, and the number of a row in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Reached {
+    last: i64,
+    id: i64,
+}
+
+/// One run.
+struct Run<'a> {
+    desk: &'a Desk,
+    catalog: Catalog,
+    tables: Vec<Captured>,
+    outbox: Outbox,
+    stored: Stored,
+}
+
+/// What is known of a table during one pass.
+struct Known {
+    table: Captured,
+    forms: HashMap<String, Form>,
+    layout: Option<Layout>,
+}
+
+pub async fn run(
+    settings: &Settings,
+    desk: &Desk,
+    mut catalog: Catalog,
+    bell: Arc<Notify>,
+) -> Result<(), Fault> {
+    let names: Vec<String> = settings.tables.iter().map(|table| table.name.clone()).collect();
+    let tables = catalog.tables(&names, &settings.prefix).await?;
+    desk.own(tables.iter().map(|table| table.topic.clone()).collect()).await?;
+    for (captured, table) in tables.iter().zip(&settings.tables) {
+        desk.rule(&captured.topic, table).await?;
+    }
+    let outbox = Outbox::of(&catalog, name(settings)).await?;
+    outbox.install(&mut catalog, &tables).await?;
+    let stored = place::read::<Stored>(desk).await?.filter(|s| s.outbox == outbox.name && !s.is_unfinished);
+    let is_new = stored.is_none();
+    let stored = stored.unwrap_or_else(|| Stored { outbox: outbox.name.clone(), ..Stored::default() });
+    let mut run = Run { desk, catalog, tables, outbox, stored };
+    if is_new && settings.snapshot {
+        desk.report.snapshot();
+        run.snapshot().await?;
+    }
+    if let Some(seen) = &run.stored.seen {
+        // What a break has kept from being deleted.
+        let delete = format!(
+            "delete from {} where pg_visible_in_snapshot(xid, $1::text::pg_snapshot)",
+            run.outbox.quoted()
+        );
+        run.catalog.client.execute(&delete, &[seen]).await.map_err(|e| failed(&e))?;
+    }
+    let listen = format!("listen {}", quoted(&run.outbox.name));
+    run.catalog.client.batch_execute(&listen).await.map_err(|e| failed(&e))?;
+    desk.report.streaming();
+    loop {
+        run.pass().await?;
+        let _ = tokio::time::timeout(Duration::from_millis(settings.poll_ms.max(1)), bell.notified()).await;
+    }
+}
+
+/// What the outbox of a source is called.
+pub fn name(settings: &Settings) -> String {
+    settings.outbox.clone().unwrap_or_else(|| format!("tidings_{}", settings.name))
+}
+
+impl Run<'_> {
+    /// Takes everything that is committed now and was not at the last pass.
+    async fn pass(&mut self) -> Result<(), Fault> {
+        let Self { desk, catalog, tables, outbox, stored } = self;
+        let begin = "begin isolation level repeatable read";
+        catalog.client.batch_execute(begin).await.map_err(|e| failed(&e))?;
+        let (now, after) = match &stored.part {
+            Some((now, after)) => (now.clone(), *after),
+            None => {
+                let query = "select pg_current_snapshot()::text";
+                let row = catalog.client.query_one(query, &[]).await.map_err(|e| failed(&e))?;
+                (row.get(0), Reached::default())
+            }
+        };
+        let due = format!(
+            "from {} where pg_visible_in_snapshot(xid, $1::text::pg_snapshot) \
+             and ($2::text is null or not pg_visible_in_snapshot(xid, $2::text::pg_snapshot))",
+            outbox.quoted()
+        );
+        // All questions come before the rows: the answer to one would have to wait behind them.
+        let query = format!("select distinct relation {due}");
+        let found = catalog.client.query(&query, &[&now, &stored.seen]).await.map_err(|e| failed(&e))?;
+        if found.is_empty() && stored.part.is_none() {
+            return catalog.client.batch_execute("rollback").await.map_err(|e| failed(&e));
+        }
+        let mut known: HashMap<u32, Known> = HashMap::new();
+        for row in found {
+            let relation: u32 = row.get(0);
+            if let Some(table) = tables.iter().find(|table| table.id == relation) {
+                known.insert(relation, Known::ask(catalog, table).await?);
+            }
+        }
+        let query = format!(
+            "with due as materialized (select id, max(id) over (partition by xid) as last {due}) \
+             select d.last, o.id, o.xid::text, o.made_at, o.relation, o.operation, o.old::text, o.new::text \
+             from due d join {} o on o.id = d.id where (d.last, d.id) > ($3, $4) order by d.last, d.id",
+            outbox.quoted()
+        );
+        let parameters: [&(dyn ToSql + Sync); 4] = [&now, &stored.seen, &after.last, &after.id];
+        let statement = catalog.client.prepare(&query).await.map_err(|e| failed(&e))?;
+        let mut queue: Queue<Reached> = Queue::default();
+        let mut ids = Vec::new();
+        {
+            let rows = catalog.client.query_raw(&statement, parameters).await.map_err(|e| failed(&e))?;
+            let mut rows = pin!(rows);
+            while let Some(row) = rows.try_next().await.map_err(|e| failed(&e))? {
+                let id: i64 = row.get(1);
+                if ids.len() <= IDS_MAX {
+                    ids.push(id);
+                }
+                if let Some(known) = known.get_mut(&row.get::<_, u32>(4)) {
+                    let (xid, made_at): (&str, SystemTime) = (row.get(2), row.get(3));
+                    let moment = Moment::new(
+                        &desk.name,
+                        xid.parse().unwrap_or(0),
+                        timestamp(made_at),
+                        &id.to_string(),
+                    );
+                    let change = (row.get::<_, &str>(5), row.get::<_, Option<&str>>(6), row.get(7));
+                    known.events(&moment, change).into_iter().for_each(|event| queue.push(event, false));
+                }
+                queue.reached(Reached { last: row.get(0), id });
+                while queue.is_full() {
+                    let Some(piece) = queue.piece() else { break };
+                    stored.part = Some((now.clone(), piece.place));
+                    commit(desk, piece.events, stored).await?;
+                }
+            }
+        }
+        queue.complete();
+        let mut rest = queue.piece();
+        while let Some(piece) = rest {
+            rest = queue.piece();
+            stored.part = Some((now.clone(), piece.place));
+            if rest.is_none() {
+                (stored.seen, stored.part) = (Some(now.clone()), None);
+            }
+            commit(desk, piece.events, stored).await?;
+        }
+        if stored.part.is_some() || stored.seen.as_ref() != Some(&now) {
+            (stored.seen, stored.part) = (Some(now.clone()), None);
+            commit(desk, Vec::new(), stored).await?;
+        }
+        desk.report.position(now.clone());
+        desk.report.lag(Some(Duration::ZERO));
+        let table = outbox.quoted();
+        let deleted = if ids.len() <= IDS_MAX {
+            catalog.client.execute(&format!("delete from {table} where id = any($1)"), &[&ids]).await
+        } else {
+            let delete =
+                format!("delete from {table} where pg_visible_in_snapshot(xid, $1::text::pg_snapshot)");
+            catalog.client.execute(&delete, &[&now]).await
+        };
+        deleted.map_err(|e| failed(&e))?;
+        catalog.client.batch_execute("commit").await.map_err(|e| failed(&e))
+    }
+
+    /// The rows that are there already, as one snapshot sees them; the first pass begins behind it.
+    async fn snapshot(&mut self) -> Result<(), Fault> {
+        let Self { desk, catalog, tables, stored, .. } = self;
+        stored.is_unfinished = true;
+        commit(desk, Vec::new(), stored).await?;
+        catalog
+            .client
+            .batch_execute("begin isolation level repeatable read read only")
+            .await
+            .map_err(|e| failed(&e))?;
+        let row = catalog
+            .client
+            .query_one("select pg_current_snapshot()::text", &[])
+            .await
+            .map_err(|e| failed(&e))?;
+        let now: String = row.get(0);
+        for table in tables.iter() {
+            let mut moment = Moment::new(&desk.name, 0, desk.tidings.clock().now(), &now);
+            moment.context.extend_from_slice(b",\"snapshot\":true");
+            let mut known = Known::ask(catalog, table).await?;
+            let mut queue: Queue<()> = Queue::default();
+            if desk.tidings.log().bounds(&table.topic).is_some_and(|b| b.tail > Offset::ZERO) {
+                known
+                    .events(&moment, ("truncate", None, None))
+                    .into_iter()
+                    .for_each(|event| queue.push(event, false));
+            }
+            let only = if table.is_partitioned { "" } else { "only " };
+            let query = format!("select row_to_json(t)::text from {only}{} t", table.quoted());
+            let none: [&(dyn ToSql + Sync); 0] = [];
+            let mut rows = pin!(catalog.client.query_raw(&query, none).await.map_err(|e| failed(&e))?);
+            while let Some(row) = rows.try_next().await.map_err(|e| failed(&e))? {
+                known
+                    .events(&moment, ("insert", None, row.get(0)))
+                    .into_iter()
+                    .for_each(|event| queue.push(event, false));
+                queue.reached(());
+                while queue.is_full() {
+                    let Some(piece) = queue.piece() else { break };
+                    commit(desk, piece.events, stored).await?;
+                }
+            }
+            queue.reached(());
+            queue.complete();
+            while let Some(piece) = queue.piece() {
+                commit(desk, piece.events, stored).await?;
+            }
+        }
+        catalog.client.batch_execute("commit").await.map_err(|e| failed(&e))?;
+        (stored.is_unfinished, stored.seen) = (false, Some(now));
+        commit(desk, Vec::new(), stored).await
+    }
+}
+
+impl Known {
+    async fn ask(catalog: &Catalog, table: &Captured) -> Result<Self, Fault> {
+        let mut table = table.clone();
+        table.key = catalog.key(table.id).await?;
+        let forms = catalog.columns_now(table.id).await?.into_iter().collect();
+        Ok(Self { table, forms, layout: None })
+    }
+
+    /// The events of one change: its operation, and the row before and after as JSON.
+    fn events(
+        &mut self,
+        moment: &Moment,
+        (operation, old, new): (&str, Option<&str>, Option<&str>),
+    ) -> Vec<NewEvent> {
+        let (old, new) = (old.map(members), new.map(members));
+        let names = || new.as_ref().or(old.as_ref()).into_iter().flatten().map(|(name, _)| name.as_ref());
+        let usual = self.layout.take().filter(|layout| names().eq(layout.columns.iter().map(String::as_str)));
+        let layout = usual.unwrap_or_else(|| {
+            let columns: Vec<String> = names().map(str::to_owned).collect();
+            let place = |name: &String| columns.iter().position(|column| column == name);
+            let key = self.table.key.iter().map(place).collect::<Option<Vec<usize>>>().unwrap_or_default();
+            Layout { topic: self.table.topic.clone(), columns, key }
+        });
+        let value = |(name, json): (Cow<'_, str>, &RawValue)| {
+            let mut out = Vec::new();
+            self.forms.get(name.as_ref()).unwrap_or(&Form::Text).write_json(json.get(), &mut out);
+            Some(Bytes::from(out))
+        };
+        let values = |row: Vec<(Cow<'_, str>, &RawValue)>| -> Values { row.into_iter().map(value).collect() };
+        let change = match (operation, old.map(values), new.map(values)) {
+            ("truncate", ..) | (_, None, None) => Change::Truncate,
+            (_, None, Some(new)) => Change::Insert(new),
+            (_, Some(old), Some(new)) => Change::Update { old: Some(old), new },
+            (_, Some(old), None) => Change::Delete { old },
+        };
+        let all = events(&layout, moment, change).collect();
+        self.layout = Some(layout);
+        all
+    }
+}
+
+async fn commit(desk: &Desk, events: Vec<NewEvent>, stored: &Stored) -> Result<(), Fault> {
+    let marks = vec![place::mark(&desk.name, stored)];
+    desk.capture(Capture { source: desk.name.as_str().into(), events, messages: Vec::new(), marks }).await
+}
+
+fn timestamp(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(ms).unwrap_or_else(|| Timestamp::from_millis(0).expect("1970"))
+}

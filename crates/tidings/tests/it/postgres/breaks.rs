@@ -1,0 +1,116 @@
+//! Whatever breaks, nothing is lost and nothing comes twice.
+
+use super::snapshot::{folded, table};
+use super::{Database, capture, events, level, read, settings_file, source, until_state};
+use crate::harness::{Server, until};
+
+#[tokio::test]
+async fn a_lost_connection_and_a_restarted_database_are_caught_up_with() {
+    let mut db = Database::start().await;
+    db.run("create table items (id int primary key)").await;
+    let (server, _dir) = capture(&source(&db.url(), &["items"], "")).await;
+    db.run("insert into items values (1); select pg_terminate_backend(pid) from pg_stat_replication; insert into items values (2)").await;
+    assert_eq!(events(&server, "items", 2).await.len(), 2);
+    db.peer.kill();
+    until_state(&server, "waiting").await;
+    assert_eq!(server.get("/readyz").await.status(), 503);
+    db.peer.start();
+    db.client = db.connect().await;
+    db.run("insert into items values (3)").await;
+    let all = events(&server, "items", 3).await;
+    assert_eq!(all.iter().map(|e| e["key"].as_str().unwrap()).collect::<Vec<_>>(), ["1", "2", "3"]);
+    assert!(super::status(&server).await["failures"].as_u64().unwrap() >= 2);
+    until("ready", async || server.get("/readyz").await.status() == 200).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_within_a_large_transaction_goes_on_within_it() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key, body text); create table marks (id int primary key)")
+        .await;
+    let (_dir, path) = settings_file(&source(&db.url(), &["items", "marks"], ""));
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    db.run("insert into items select i, repeat('x', 300) from generate_series(1, 150000) i").await;
+    for _ in 0..4 {
+        let before = tail(&server).await;
+        until("some more", async || tail(&server).await > before).await;
+        server.crash_and_restart().await;
+        until_state(&server, "streaming").await;
+    }
+    level(&server, &db, "marks", 1).await;
+    let all = read(&server, "items").await;
+    let ids: Vec<i64> = all.iter().map(|e| e["data"]["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids, (1..=150_000).collect::<Vec<i64>>());
+}
+
+async fn tail(server: &Server) -> u64 {
+    match server.get("/v1/topics/items").await {
+        found if found.status() == 200 => {
+            found.json::<serde_json::Value>().await.expect("JSON")["tail"].as_u64().unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_server_was_away_comes_and_the_slot_lets_go_of_it() {
+    // A gigabyte with IT_LONG set.
+    let rows = if std::env::var_os("IT_LONG").is_some() { 1_000_000 } else { 40_000 };
+    let db = Database::start().await;
+    db.run("create table items (id int primary key, body text); create table marks (id int primary key); create table quiet (id int primary key)").await;
+    let text = source(&db.url(), &["items", "marks"], "retained_bytes_alarm = 1000000\nheartbeat_ms = 200");
+    let (_dir, path) = settings_file(&text);
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    server.kill().await;
+    for part in 0..10 {
+        let (from, to) = (part * rows / 10 + 1, (part + 1) * rows / 10);
+        db.run(&format!(
+            "insert into items select i, repeat(md5(i::text), 30) from generate_series({from}, {to}) i"
+        ))
+        .await;
+    }
+    let retained = "select (pg_current_wal_lsn() - restart_lsn)::int8 from pg_replication_slots";
+    assert!(db.number(retained).await > 20_000_000);
+    server.launch().await;
+    level(&server, &db, "marks", 1).await;
+    assert_eq!(tail(&server).await, rows as u64);
+    // Idle, but others write: the slot must not hold what does not concern it.
+    db.run("insert into quiet select generate_series(1, 50000); checkpoint").await;
+    until("the slot lets go", async || {
+        db.run("select pg_switch_wal(); checkpoint").await;
+        db.number(retained).await < 40_000_000
+    })
+    .await;
+    let metrics = server.get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("tidings_source_retained_bytes{source=\"shop\"}"), "{metrics}");
+    assert!(metrics.contains("tidings_source_streaming{source=\"shop\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_slot_that_lost_what_it_needed_is_said_and_another_begins_anew() {
+    let db =
+        Database::start_with(&["max_slot_wal_keep_size=1MB", "min_wal_size=32MB", "max_wal_size=64MB"]).await;
+    db.run("create table items (id int primary key, body text); create table marks (id int primary key)")
+        .await;
+    let (_dir, path) = settings_file(&source(&db.url(), &["items", "marks"], ""));
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    db.run("insert into items values (1), (2)").await;
+    events(&server, "items", 2).await;
+    server.kill().await;
+    db.run("delete from items where id = 1").await;
+    until("the slot is lost", async || {
+        db.run("insert into items select i, repeat(md5(i::text), 100) from generate_series(10, 5000) i; delete from items where id > 9; select pg_switch_wal(); checkpoint").await;
+        db.number("select count(*) from pg_replication_slots where wal_status = 'lost'").await == 1
+    })
+    .await;
+    let _ = server.spawn().await;
+    let status = until_state(&server, "failed").await;
+    let sentence = status["error"]["text"].as_str().unwrap();
+    assert!(sentence.contains("max_slot_wal_keep_size") && sentence.contains("`slot`"), "{sentence}");
+    server.kill().await;
+    std::fs::write(&path, source(&db.url(), &["items", "marks"], "slot = \"second\"\nsnapshot = true"))
+        .unwrap();
+    server.launch().await;
+    level(&server, &db, "marks", 1).await;
+    assert_eq!(folded(&read(&server, "items").await), table(&db, "items").await);
+}

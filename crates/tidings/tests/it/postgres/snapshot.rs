@@ -1,0 +1,107 @@
+//! The rows that are there and those that follow: no gap, no duplicate, whatever is written meanwhile.
+
+use super::{Database, capture, events, level, read, source};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What a topic's events say the table holds now.
+pub fn folded(events: &[Value]) -> BTreeMap<String, Value> {
+    let mut rows = BTreeMap::new();
+    for event in events {
+        match event["name"].as_str().unwrap() {
+            "truncate" => rows.clear(),
+            "delete" => {
+                let gone = rows.remove(event["key"].as_str().unwrap());
+                assert!(gone.is_some(), "deleted twice: {event}");
+            }
+            name => {
+                let old = rows.insert(event["key"].as_str().unwrap().to_owned(), event["data"].clone());
+                assert_eq!(old.is_some(), name == "update", "{event}");
+            }
+        }
+    }
+    rows
+}
+
+/// The rows of a table as JSON by their `id`.
+pub async fn table(db: &Database, name: &str) -> BTreeMap<String, Value> {
+    let query = format!("select id::text, row_to_json(t)::text from {name} t");
+    let rows = db.client.query(&query, &[]).await.expect("rows");
+    rows.iter().map(|row| (row.get(0), serde_json::from_str(row.get(1)).expect("JSON"))).collect()
+}
+
+async fn joins_the_stream(mode: &str) {
+    let db = Database::start().await;
+    db.run(
+        "create table items (id int primary key, n int); create table marks (id int primary key); \
+        insert into items select i, 0 from generate_series(1, 20000) i",
+    )
+    .await;
+    let writer = db.connect().await;
+    let (tx, mut stop) = tokio::sync::oneshot::channel::<()>();
+    let writing = tokio::spawn(async move {
+        let mut n = 20_000;
+        while stop.try_recv().is_err() {
+            n += 1;
+            let text = format!(
+                "insert into items values ({n}, 0); update items set n = n + 1 where id % 977 = {0}; \
+                 delete from items where id = {1}",
+                n % 977,
+                n - 20_000
+            );
+            writer.batch_execute(&text).await.expect("writes");
+        }
+    });
+    let (server, _dir) =
+        capture(&source(&db.url(), &["items", "marks"], &format!("snapshot = true\n{mode}"))).await;
+    super::until_state(&server, "streaming").await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tx.send(()).expect("it writes");
+    writing.await.expect("it ends");
+    level(&server, &db, "marks", 1).await;
+    let all = read(&server, "items").await;
+    assert!(all.iter().filter(|e| e["context"]["snapshot"] == true).count() > 19_000);
+    assert_eq!(folded(&all), table(&db, "items").await);
+}
+
+#[tokio::test]
+async fn a_snapshot_joins_the_stream_while_everybody_writes() {
+    joins_the_stream("").await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_broken_off_is_begun_anew() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key, body text); insert into items select i, repeat('x', 1000) from generate_series(1, 60000) i").await;
+    let (_dir, path) = super::settings_file(&source(&db.url(), &["items"], "snapshot = true"));
+    let mut server = crate::harness::Server::start_to_restart(&["--config", &path]).await;
+    // Killed with part of it in the log; without luck it was quicker, which the next lines bear as well.
+    crate::harness::until("some rows", async || !read_some(&server).await.is_empty()).await;
+    server.kill().await;
+    db.run("delete from items where id > 59990").await;
+    server.launch().await;
+    super::until_state(&server, "streaming").await;
+    let all = events(&server, "items", 59_990).await;
+    let truncated = all.iter().rposition(|e| e["name"] == "truncate");
+    let after = &all[truncated.map_or(0, |at| at + 1)..];
+    assert_eq!(folded(&all).len(), 59_990);
+    assert!(truncated.is_none() || after.len() == 59_990);
+}
+
+async fn read_some(server: &crate::harness::Server) -> Vec<Value> {
+    match server.get("/v1/topics/items/events?limit=1").await {
+        page if page.status() == 200 => {
+            page.json::<Value>().await.expect("JSON")["events"].as_array().expect("a list").clone()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn without_a_snapshot_only_what_changes_from_now_on_comes() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key); insert into items values (1)").await;
+    let (server, _dir) = capture(&source(&db.url(), &["items"], "")).await;
+    db.run("insert into items values (2)").await;
+    assert_eq!(events(&server, "items", 1).await[0]["data"], json!({"id": 2}));
+}

@@ -17,7 +17,11 @@ pub struct Captured {
 }
 
 /// Finds the tables that the settings name.
-pub async fn find(connection: &mut Conn, place: &Place, settings: &Settings) -> Result<Vec<Arc<Captured>>, Fault> {
+pub async fn find(
+    connection: &mut Conn,
+    place: &Place,
+    settings: &Settings,
+) -> Result<Vec<Arc<Captured>>, Fault> {
     let mut all = Vec::with_capacity(settings.tables.len());
     for wanted in &settings.tables {
         let (schema, table) = find_one(connection, &place.database, &wanted.name).await?;

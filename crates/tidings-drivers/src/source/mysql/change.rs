@@ -190,13 +190,7 @@ pub fn event<'a>(
     finished(Topic { name: captured.topic.clone(), key }, verb, Some(data), context, origin)
 }
 
-fn finished(
-    topic: Topic,
-    verb: &str,
-    data: Option<Vec<u8>>,
-    context: Context,
-    origin: &Origin,
-) -> NewEvent {
+fn finished(topic: Topic, verb: &str, data: Option<Vec<u8>>, context: Context, origin: &Origin) -> NewEvent {
     let deleted = verb == "delete" && topic.key.is_some();
     let mut event = NewEvent::new(topic, Bytes::new());
     event.data = data.map(Bytes::from);

@@ -14,9 +14,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The largest packet that the protocol allows: a row image may be larger than what clients may send.
 const PACKET_MAX: usize = 1 << 30;
 /// What every connection begins with. Without a mode, values that a stricter server would refuse are read as they
-/// are, also within triggers.
+/// are, also within triggers. Whoever waits for a table's lock makes others wait behind it: never for long.
 const INTRODUCTION: [&str; 3] = [
-    "set time_zone = '+00:00', sql_mode = '', character_set_results = utf8mb4",
+    "set time_zone = '+00:00', sql_mode = '', lock_wait_timeout = 5",
     "set session transaction isolation level read committed",
     "set names utf8mb4",
 ];
@@ -40,12 +40,14 @@ pub struct Server {
 impl Place {
     pub fn new(url: &str) -> Result<Self, Error> {
         // Without the library's text: it repeats parts of the URL.
-        let refused = || Error::Url("the URL is not understood; it is mysql://USER:PASSWORD@HOST:PORT/DATABASE".into());
+        let refused =
+            || Error::Url("the URL is not understood; it is mysql://USER:PASSWORD@HOST:PORT/DATABASE".into());
         let mut url = Url::parse(url).map_err(|_| refused())?;
         url.set_scheme("mysql").map_err(|()| refused())?;
         let opts = Opts::from_url(url.as_str()).map_err(|_| refused())?;
         let database = opts.db_name().map(str::to_owned);
-        let database = database.ok_or_else(|| Error::Url("the URL of a mysql source ends with /DATABASE".into()))?;
+        let database =
+            database.ok_or_else(|| Error::Url("the URL of a mysql source ends with /DATABASE".into()))?;
         let opts = OptsBuilder::from_opts(opts)
             .prefer_socket(false)
             .tcp_nodelay(true)
@@ -68,16 +70,13 @@ impl Place {
 impl Server {
     pub async fn ask(connection: &mut Conn) -> Result<Self, Fault> {
         let names = "'version','log_bin','binlog_format','binlog_row_image','binlog_row_metadata',\
-            'binlog_row_value_options','log_bin_compress','gtid_mode','server_id','gtid_strict_mode'";
+            'binlog_row_value_options','log_bin_compress','gtid_mode','binlog_transaction_compression'";
         let query = format!("show global variables where variable_name in ({names})");
         let rows: Vec<(String, String)> = connection.query(query).await.map_err(fault)?;
-        let variables: HashMap<_, _> = rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+        let variables: HashMap<_, _> =
+            rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
         let version = variables.get("version").cloned().unwrap_or_default();
-        Ok(Self {
-            is_mariadb: version.contains("MariaDB"),
-            version: connection.server_version(),
-            variables,
-        })
+        Ok(Self { is_mariadb: version.contains("MariaDB"), version: connection.server_version(), variables })
     }
 
     /// A setting of the server, in upper case; nothing where it has none of this name.
@@ -88,7 +87,10 @@ impl Server {
     /// What must be otherwise for the binary log to be read.
     pub fn check_log(&self) -> Result<(), Fault> {
         let set = |name: &str, expected: &str| {
-            Fault::setting(format!("the server's {name} is {}; set {name}={expected} there", self.is_set(name)))
+            Fault::setting(format!(
+                "the server's {name} is {}; set {name}={expected} there",
+                self.is_set(name)
+            ))
         };
         if self.is_set("log_bin") != "ON" {
             return Err(Fault::setting(
@@ -108,6 +110,9 @@ impl Server {
         }
         if self.is_set("log_bin_compress") == "ON" {
             return Err(set("log_bin_compress", "OFF"));
+        }
+        if self.is_set("binlog_transaction_compression") == "ON" {
+            return Err(set("binlog_transaction_compression", "OFF"));
         }
         if !self.is_set("binlog_row_value_options").is_empty() {
             return Err(set("binlog_row_value_options", "''"));

@@ -21,7 +21,9 @@ mod number {
 pub fn fault(error: Error) -> Fault {
     match error {
         Error::Server(error) => of_server(&error),
-        Error::Url(_) => Fault::setting("the URL is not understood; it is mysql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        Error::Url(_) => {
+            Fault::setting("the URL is not understood; it is mysql://USER:PASSWORD@HOST:PORT/DATABASE")
+        }
         Error::Driver(error) => Fault::lost(format!("the connection to the database broke: {error}")),
         Error::Io(error) => Fault::lost(format!("the database is out of reach: {error}")),
         Error::Other(error) => Fault::lost(format!("the connection to the database broke: {error}")),

@@ -140,14 +140,16 @@ async fn keep(desk: &Desk, name: &str, events: Vec<NewEvent>, mark: &Mark) -> Re
 }
 
 async fn known(desk: &Desk, name: &str) -> Result<Option<Mark>, Fault> {
-    let found = desk.tidings.position(name).await.map_err(|why| Fault::lost(format!("the log refuses: {why}")))?;
+    let found =
+        desk.tidings.position(name).await.map_err(|why| Fault::lost(format!("the log refuses: {why}")))?;
     let read = |bytes: bytes::Bytes| {
-        serde_json::from_slice(&bytes)
-            .map_err(|_| Fault::setting("the position kept in the log is of another mode; give the source another name"))
+        serde_json::from_slice(&bytes).map_err(|_| {
+            Fault::setting("the position kept in the log is of another mode; give the source another name")
+        })
     };
     found.map(read).transpose()
 }
 
 fn mark_name(source: &str) -> String {
-    format!("source/{source}")
+    format!("source:{source}")
 }

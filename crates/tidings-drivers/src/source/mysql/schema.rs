@@ -2,8 +2,8 @@
 
 use super::row::charset::Charset;
 use super::row::column::{Column, Form, Kind};
-use super::row::map::{Stored, TableMap, Trait, code};
 use super::row::input::Malformed;
+use super::row::map::{Stored, TableMap, Trait, code};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use std::collections::HashMap;
@@ -156,9 +156,9 @@ fn kind(
     let integer = |bytes| Kind::Integer { bytes, is_unsigned };
     let charset = match known {
         // What has no collation is no text.
-        Some(known) => known.collation.map_or(Charset::Binary, |id| {
-            collations.get(&id).copied().unwrap_or(Charset::Unknown)
-        }),
+        Some(known) => known
+            .collation
+            .map_or(Charset::Binary, |id| collations.get(&id).copied().unwrap_or(Charset::Unknown)),
         None => field.and_then(|field| field.charset.as_deref()).map_or(Charset::Binary, Charset::of),
     };
     let form = if field.is_some_and(|field| field.is_json) { Form::Json } else { Form::Plain };
@@ -199,9 +199,7 @@ fn kind(
         code::BIT => Kind::Bit { bytes: second + u8::from(first > 0) },
         code::ENUM => Kind::Enum { bytes: first, names: choices() },
         code::SET => Kind::Set { bytes: first, names: choices() },
-        code::VARCHAR | code::VAR_STRING => {
-            text(prefix(usize::from(u16::from_le_bytes(stored.meta))), 0)
-        }
+        code::VARCHAR | code::VAR_STRING => text(prefix(usize::from(u16::from_le_bytes(stored.meta))), 0),
         code::STRING => text(prefix(stored.string_bytes()), stored.string_bytes()),
         code::TINY_BLOB..=code::BLOB => text(first, 0),
         code::GEOMETRY | code::VECTOR => Kind::Bytes { prefix: first, len: 0 },
@@ -328,5 +326,38 @@ mod tests {
         assert!(matches!(layout(code::LONGLONG, "int(11)"), Err(Error::Changed(_))));
         let none = Layout::new(&map(code::LONG, [0, 0]), &Described::default(), &Collations::new());
         assert!(matches!(none, Err(Error::Changed(_))));
+    }
+
+    /// What MySQL 8 sends for a table, byte by byte as its format says.
+    fn mysql8() -> TableMap {
+        let mut bytes = vec![1, 0];
+        bytes.extend(b"\x04shop\0\x05items\0\x05");
+        bytes.extend([code::LONG, code::VARCHAR, code::JSON, code::STRING, code::STRING]);
+        bytes.extend([7, 200, 0, 4, code::ENUM, 1, code::SET, 1]);
+        bytes.push(0b1_1110);
+        bytes.extend([1, 1, 0b1000_0000]);
+        // Collation 255 is utf8mb4_0900_ai_ci, 8 is latin1.
+        bytes.extend([2, 3, 252, 255, 0, 10, 1, 8]);
+        bytes.extend(
+            b"\x04\x11\x02id\x04name\x03doc\x01e\x02se\x05\x06\x02\x02xx\x01y\x06\x05\x02\x01a\x01\xe9",
+        );
+        bytes.extend([8, 1, 0]);
+        TableMap::read(super::super::row::input::Input(&bytes)).unwrap()
+    }
+
+    #[test]
+    fn full_metadata_of_mysql_8_leave_nothing_to_ask() {
+        use super::super::row::image::{Rows, Verb};
+        let collations = Collations::from([(255, Charset::Utf8), (8, Charset::of("latin1"))]);
+        let layout = Layout::new(&mysql8(), &Described::default(), &collations).unwrap();
+        assert_eq!(layout.key, [0]);
+        let mut row = vec![5, 0x1f, 0];
+        row.extend([255, 255, 255, 255]);
+        row.extend("\x03é!".as_bytes());
+        row.extend([3, 0, 0, 0, 5, 7, 0, 2, 0b11]);
+        let input = super::super::row::input::Input(&row);
+        let change = Rows::new(Verb::Insert, &layout.columns, input).unwrap().next().unwrap().unwrap();
+        let json = String::from_utf8(change.after.unwrap().json).unwrap();
+        assert_eq!(json, r#"{"id":4294967295,"name":"é!","doc":7,"e":"é","se":"xx,y"}"#);
     }
 }

@@ -26,7 +26,8 @@ const BINARY: u16 = 63;
 
 /// Takes lots of rows in.
 pub trait Sink {
-    fn take(&mut self, events: Vec<NewEvent>, bytes: usize) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn take(&mut self, events: Vec<NewEvent>, bytes: usize)
+    -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
 /// Opens a transaction that sees everything as it is now, and only that.
@@ -87,7 +88,8 @@ pub async fn now(connection: &mut Conn, server: &Server) -> Result<Position, Fau
     let query = if server.version >= (8, 4, 0) { "show binary log status" } else { "show master status" };
     let row: Option<mysql_async::Row> = connection.query_first(query).await.map_err(fault)?;
     let place = row.and_then(|row| Some((row.get::<String, _>(0)?, row.get::<u64, _>(1)?)));
-    let (name, place) = place.ok_or_else(|| Fault::lost("the server does not say where its binary log stands"))?;
+    let (name, place) =
+        place.ok_or_else(|| Fault::lost("the server does not say where its binary log stands"))?;
     Ok(Position::File { name, place })
 }
 
@@ -98,8 +100,7 @@ pub async fn rows(
     origin: &Origin,
     sink: &mut impl Sink,
 ) -> Result<(), Fault> {
-    let described =
-        schema::describe(connection, &captured.schema, &captured.table).await.map_err(fault)?;
+    let described = schema::describe(connection, &captured.schema, &captured.table).await.map_err(fault)?;
     let names: Vec<String> = described.columns.iter().map(|field| quoted(&field.name)).collect();
     let labels: Vec<Vec<u8>> = described.columns.iter().map(|field| label(&field.name)).collect();
     let key = key(&described);

@@ -47,16 +47,23 @@ async fn the_binary_log_also_says_which_transaction_and_that_a_table_was_emptied
     db.run("create table items (id int primary key); create table other (id int primary key)").await;
     let (server, _dir) = capture(&source(&db.url(), &["items"], "")).await;
     db.run("begin; insert into items values (1), (2); insert into other values (1); insert into items values (3); commit").await;
-    db.run("truncate table items; insert into items values (1); alter table items add column n int default 7").await;
+    db.run(
+        "truncate table items; insert into items values (1); alter table items add column n int default 7",
+    )
+    .await;
     db.run("insert into items values (2, 8); alter table items change n m int, add column k int first").await;
     db.run("update items set m = 9; create or replace table items (id int primary key, z int)").await;
     db.run("insert into items values (5, 6); drop table items").await;
     let all = events(&server, "items", 11).await;
     assert_eq!(
         names(&all),
-        ["insert", "insert", "insert", "truncate", "insert", "insert", "update", "update", "truncate", "insert", "truncate"]
+        [
+            "insert", "insert", "insert", "truncate", "insert", "insert", "update", "update", "truncate",
+            "insert", "truncate"
+        ]
     );
-    let transactions: Vec<_> = all.iter().map(|event| event["context"]["transaction"].as_str().unwrap()).collect();
+    let transactions: Vec<_> =
+        all.iter().map(|event| event["context"]["transaction"].as_str().unwrap()).collect();
     assert!(transactions[0] == transactions[2] && transactions[2] != transactions[4], "{transactions:?}");
     assert_eq!(all[0]["context"]["committed_at"], all[0]["occurred_at"]);
     assert_eq!(all[5]["data"], json!({"id": 2, "n": 8}));
@@ -103,22 +110,30 @@ async fn transactions_of_two_phases_count_when_they_are_decided() {
     db.run("xa start 'a'; insert into items values (1), (2); xa end 'a'; xa prepare 'a'").await;
     let mut other = db.connect().await;
     use mysql_async::prelude::Queryable as _;
-    other.query_drop("xa start 'b', 'x'; insert into items values (3); xa end 'b', 'x'; xa prepare 'b', 'x'").await.unwrap();
+    other
+        .query_drop("xa start 'b', 'x'; insert into items values (3); xa end 'b', 'x'; xa prepare 'b', 'x'")
+        .await
+        .unwrap();
     let mut third = db.connect().await;
     third.query_drop("insert into items values (4)").await.unwrap();
     assert_eq!(keys(&events(&server, "items", 1).await), ["4"]);
     db.run("xa rollback 'a'").await;
     other.query_drop("xa commit 'b', 'x'").await.unwrap();
-    third.query_drop("xa start 'c'; insert into items values (5); xa end 'c'; xa commit 'c' one phase").await.unwrap();
+    third
+        .query_drop("xa start 'c'; insert into items values (5); xa end 'c'; xa commit 'c' one phase")
+        .await
+        .unwrap();
     assert_eq!(keys(&events(&server, "items", 3).await), ["4", "3", "5"]);
 }
 
 #[tokio::test]
 async fn rows_of_many_megabytes_and_large_transactions_pass() {
     let db = Database::start_with(&[&super::LOG[..], &["max-allowed-packet=64M"]].concat()).await;
-    db.run("create table items (id int primary key, body longtext); create table marks (id int primary key)").await;
+    db.run("create table items (id int primary key, body longtext); create table marks (id int primary key)")
+        .await;
     let (server, _dir) = capture(&source(&db.url(), &["items", "marks"], "")).await;
-    db.run("insert into items values (0, repeat('é', 2500000)); update items set body = concat(body, 'x')").await;
+    db.run("insert into items values (0, repeat('é', 2500000)); update items set body = concat(body, 'x')")
+        .await;
     db.run("insert into items select seq, repeat('x', 200) from seq_1_to_30000").await;
     db.run("insert into items values (-1, repeat('y', 30000000))").await;
     let all = events(&server, "items", 30_003).await;

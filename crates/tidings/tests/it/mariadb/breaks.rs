@@ -1,6 +1,8 @@
 //! Whatever breaks, nothing is lost and nothing comes twice.
 
-use super::{Database, LOG, MODES, capture, events, keys, level, read, settings_file, source, status, until_state};
+use super::{
+    Database, LOG, MODES, capture, events, keys, level, read, settings_file, source, status, until_state,
+};
 use crate::harness::{Server, until};
 use mysql_async::prelude::Queryable as _;
 
@@ -104,7 +106,10 @@ async fn a_log_that_the_server_has_removed_is_said_and_another_name_begins_anew(
     db.run("insert into items values (1), (2)").await;
     events(&server, "items", 2).await;
     server.kill().await;
-    db.run("delete from items where id = 1; flush binary logs; insert into items values (3); flush binary logs").await;
+    db.run(
+        "delete from items where id = 1; flush binary logs; insert into items values (3); flush binary logs",
+    )
+    .await;
     let newest = db.texts("show binary logs").await.pop().expect("a log");
     db.run(&format!("purge binary logs to '{newest}'")).await;
     let _ = server.spawn().await;
@@ -123,7 +128,8 @@ async fn a_log_that_the_server_has_removed_is_said_and_another_name_begins_anew(
 #[tokio::test]
 async fn an_idle_database_moves_the_position_for_what_others_write() {
     let db = Database::start().await;
-    db.run("create table items (id int primary key); create table busy (id int auto_increment primary key)").await;
+    db.run("create table items (id int primary key); create table busy (id int auto_increment primary key)")
+        .await;
     let (server, _dir) = capture(&source(&db.url(), &["items"], "heartbeat_ms = 100")).await;
     let before = status(&server).await["position"].clone();
     db.run("insert into busy values (), ()").await;

@@ -35,7 +35,8 @@ impl Database {
 
     pub async fn start_with(settings: &[&str]) -> Self {
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-        let start = move || peers::mariadb(&settings.iter().map(String::as_str).collect::<Vec<_>>()).started();
+        let start =
+            move || peers::mariadb(&settings.iter().map(String::as_str).collect::<Vec<_>>()).started();
         let peer = tokio::task::spawn_blocking(start).await.expect("it starts");
         let connection = Mutex::new(connect(&peer).await);
         Self { peer, connection }

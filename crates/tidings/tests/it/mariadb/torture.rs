@@ -94,7 +94,10 @@ async fn survives(mode: &str, has_changes_of_tables: bool) {
         tokio::time::sleep(Duration::from_millis(random.below(150))).await;
         cut(&db).await;
         if has_changes_of_tables && round % 4 == 1 {
-            db.run(&format!("alter table items add column extra{round} int default {round}, algorithm=instant")).await;
+            db.run(&format!(
+                "alter table items add column extra{round} int default {round}, algorithm=instant"
+            ))
+            .await;
         }
         tokio::time::sleep(Duration::from_millis(random.below(150))).await;
         server.kill().await;
@@ -127,7 +130,8 @@ async fn survives(mode: &str, has_changes_of_tables: bool) {
     assert_eq!(found, expected);
     let mut seen = HashSet::new();
     for event in all.iter().filter(|event| event["name"] != "delete") {
-        let told = (event["data"]["tag"].to_string(), event["key"].to_string(), event["data"]["n"].to_string());
+        let told =
+            (event["data"]["tag"].to_string(), event["key"].to_string(), event["data"]["n"].to_string());
         assert!(seen.insert(told), "twice: {event}");
     }
     let committed = witness.committed.load(Ordering::Relaxed);

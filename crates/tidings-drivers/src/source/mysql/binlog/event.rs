@@ -5,23 +5,37 @@
 use super::super::position::Gtid;
 use super::super::row::image::Verb;
 use super::super::row::input::{Input, Malformed};
+use super::stream::Arrived;
 use mysql_async::binlog::events::{Event as Raw, GtidEvent};
 use std::borrow::Cow;
 
 /// One event.
 pub enum Event<'a> {
     /// What follows is in another file.
-    Rotate { file: String, place: u64 },
+    Rotate {
+        file: String,
+        place: u64,
+    },
     /// A transaction begins.
     Gtid(Begin),
-    Query { schema: Cow<'a, str>, text: Cow<'a, str> },
+    Query {
+        schema: Cow<'a, str>,
+        text: Cow<'a, str>,
+    },
     /// The transaction is committed.
     Commit,
     /// The transaction is kept under this name until somebody says what becomes of it.
     Prepared(String),
     /// The table that rows with this number are of; what follows the number.
-    Table { id: u64, input: Input<'a> },
-    Rows { verb: Verb, table: u64, input: Input<'a> },
+    Table {
+        id: u64,
+        input: Input<'a>,
+    },
+    Rows {
+        verb: Verb,
+        table: u64,
+        input: Input<'a>,
+    },
     /// What cannot be read here, and why it is there.
     Unreadable(&'static str),
     Other,
@@ -46,6 +60,7 @@ const GTID: u8 = 33;
 const ANONYMOUS_GTID: u8 = 34;
 const XA_PREPARE: u8 = 38;
 const PARTIAL_UPDATE: u8 = 39;
+const PAYLOAD: u8 = 40;
 const GTID_TAGGED: u8 = 42;
 const MARIADB_GTID: u8 = 162;
 const COMPRESSED: std::ops::RangeInclusive<u8> = 165..=171;
@@ -54,9 +69,11 @@ const COMPRESSED: std::ops::RangeInclusive<u8> = 165..=171;
 const STANDALONE: u8 = 1;
 
 impl<'a> Event<'a> {
-    pub fn read(raw: &'a Raw) -> Result<Self, Malformed> {
+    pub fn read(arrived: &'a Arrived) -> Result<Self, Malformed> {
+        let Arrived { raw, tail } = arrived;
         let header = raw.header();
-        let mut input = Input(raw.data());
+        let len = raw.data().len().checked_sub(*tail).ok_or(Malformed("an event"))?;
+        let mut input = Input(&raw.data()[..len]);
         Ok(match header.event_type_raw() {
             QUERY => query(input)?,
             ROTATE => {
@@ -87,6 +104,9 @@ impl<'a> Event<'a> {
             PARTIAL_UPDATE => {
                 Self::Unreadable("changes to JSON are logged in part: set binlog_row_value_options=''")
             }
+            PAYLOAD => Self::Unreadable(
+                "transactions are compressed: set binlog_transaction_compression=OFF for all sessions",
+            ),
             kind if COMPRESSED.contains(&kind) => {
                 Self::Unreadable("events of the binary log are compressed: set log_bin_compress=OFF")
             }
@@ -148,4 +168,70 @@ fn mariadb_begin(mut input: Input<'_>, server: u32, seconds: u32) -> Result<Begi
         is_standalone: flags & STANDALONE != 0,
         committed_us: u64::from(seconds) * 1_000_000,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mysql_async::binlog::BinlogVersion;
+    use mysql_async::binlog::events::FormatDescriptionEvent;
+
+    /// An event as the server frames it.
+    fn raw(kind: u8, body: &[u8]) -> Arrived {
+        let mut bytes = 1_795_262_400_u32.to_le_bytes().to_vec();
+        bytes.push(kind);
+        bytes.extend(7_u32.to_le_bytes());
+        bytes.extend((19 + body.len() as u32).to_le_bytes());
+        bytes.extend(1000_u32.to_le_bytes());
+        bytes.extend([0, 0]);
+        bytes.extend(body);
+        let raw = Raw::read(&FormatDescriptionEvent::new(BinlogVersion::Version4), &bytes[..]).unwrap();
+        Arrived { raw, tail: 0 }
+    }
+
+    #[test]
+    fn transactions_of_both_kinds_of_servers_say_their_numbers() {
+        let mut body = 42_u64.to_le_bytes().to_vec();
+        body.extend([1, 0, 0, 0, 1, 0, 0]);
+        let event = raw(162, &body);
+        let Ok(Event::Gtid(begin)) = Event::read(&event) else { panic!() };
+        assert_eq!(begin.gtid.unwrap().to_string(), "1-7-42");
+        assert!(begin.is_standalone);
+        let mut body = vec![1];
+        body.extend([0x3e; 16]);
+        body.extend(9_u64.to_le_bytes());
+        body.push(2);
+        body.extend([0; 16]);
+        body.extend(&1_795_262_400_123_456_u64.to_le_bytes()[..7]);
+        body.push(200);
+        body.extend(80_400_u32.to_le_bytes());
+        let event = raw(33, &body);
+        let Ok(Event::Gtid(begin)) = Event::read(&event) else { panic!() };
+        assert_eq!(begin.gtid.unwrap().to_string(), "3e3e3e3e-3e3e-3e3e-3e3e-3e3e3e3e3e3e:9");
+        assert_eq!(begin.committed_us, 1_795_262_400_123_456);
+    }
+
+    #[test]
+    fn events_of_many_kinds_are_read_and_cut_ones_refused() {
+        let mut query = vec![0; 8];
+        query.extend(b"\x04\0\0\x02\0..shop\0truncate items");
+        let event = raw(2, &query);
+        let Ok(Event::Query { schema, text }) = Event::read(&event) else { panic!() };
+        assert_eq!((&*schema, &*text), ("shop", "truncate items"));
+        let event = raw(31, &[5, 0, 0, 0, 0, 0, 1, 0, 4, 0, 1, 2, 9]);
+        let Ok(Event::Rows { verb: Verb::Update, table: 5, input }) = Event::read(&event) else { panic!() };
+        assert_eq!(input.0, [9]);
+        let mut prepared = vec![0, 1, 0, 0, 0];
+        prepared.extend([1, 0, 0, 0, 1, 0, 0, 0]);
+        prepared.extend(b"ab");
+        let event = raw(38, &prepared);
+        assert!(matches!(Event::read(&event), Ok(Event::Prepared(name)) if name == "61-62"));
+        let mut rotate = raw(4, b"\x04\0\0\0\0\0\0\0bin.000001\xff\xfe\xfd\xfc");
+        rotate.tail = 4;
+        assert!(matches!(Event::read(&rotate), Ok(Event::Rotate { file, place: 4 }) if file == "bin.000001"));
+        assert!(matches!(Event::read(&raw(166, &[])), Ok(Event::Unreadable(_))));
+        for kind in [2, 4, 19, 23, 30, 33, 38, 162] {
+            assert!(Event::read(&raw(kind, &[1, 2, 3])).is_err(), "{kind}");
+        }
+    }
 }

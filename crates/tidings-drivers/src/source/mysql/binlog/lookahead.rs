@@ -17,8 +17,8 @@ pub async fn expect_no_change(place: &Place, from: &From, table: &str) -> Result
     // The main connection reads under its own number at the same time.
     let from = From { server_id: from.server_id ^ 1, ..from.clone() };
     let mut stream = Stream::open_to_end(place, &from).await?;
-    while let Some(raw) = stream.next().await? {
-        if let Ok(Event::Query { text, .. }) = Event::read(&raw)
+    while let Some(arrived) = stream.next().await? {
+        if let Ok(Event::Query { text, .. }) = Event::read(&arrived)
             && matches!(Statement::read(&text), Statement::Other | Statement::Emptied(_))
             && names_table(&text, table)
         {

@@ -9,13 +9,13 @@ use super::super::connect::Place;
 use super::super::delivery::Delivery;
 use super::super::position::{Mark, Position};
 use super::super::row::image::Rows;
+use super::super::row::input::Malformed;
 use super::event::{Begin, Event};
 use super::statement::Statement;
-use super::stream::{From, Stream};
+use super::stream::{Arrived, From, Stream};
 use super::tables::Tables;
 use super::transaction::Transaction;
 use crate::source::Fault;
-use mysql_async::binlog::events::Event as Raw;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -69,7 +69,7 @@ impl Reader {
     pub async fn run(&mut self, stream: &mut Stream) -> Fault {
         loop {
             let done = match stream.next().await {
-                Ok(Some(raw)) => self.take(&raw).await,
+                Ok(Some(arrived)) => self.take(&arrived).await,
                 Ok(None) => Err(Fault::lost("the database ended the binary log")),
                 Err(fault) => Err(fault),
             };
@@ -79,10 +79,10 @@ impl Reader {
         }
     }
 
-    async fn take(&mut self, raw: &Raw) -> Result<(), Fault> {
-        let header = raw.header();
+    async fn take(&mut self, arrived: &Arrived) -> Result<(), Fault> {
+        let header = arrived.raw.header();
         let end = u64::from(header.log_pos());
-        match Event::read(raw).map_err(Fault::lost)? {
+        match Event::read(arrived).map_err(unread)? {
             Event::Rotate { file, place } => {
                 if let (Position::File { name, place: at }, None) = (&mut self.mark.position, &self.open) {
                     (*name, *at) = (file.clone(), place);
@@ -125,7 +125,8 @@ impl Reader {
     fn begin(&mut self, begin: Begin, at: u64) {
         // A transaction that is still open was cut off by a crash of the server: it never was.
         let begins = (self.file.clone(), at);
-        self.open = Some(Transaction::new(&self.source, begin, begins, self.mark.piece.as_ref(), &self.captured));
+        self.open =
+            Some(Transaction::new(&self.source, begin, begins, self.mark.piece.as_ref(), &self.captured));
     }
 
     /// Servers without numbers for transactions begin them with a statement, or with nothing.
@@ -136,7 +137,14 @@ impl Reader {
         }
     }
 
-    async fn query(&mut self, schema: &str, text: &str, seconds: u32, at: u64, end: u64) -> Result<(), Fault> {
+    async fn query(
+        &mut self,
+        schema: &str,
+        text: &str,
+        seconds: u32,
+        at: u64,
+        end: u64,
+    ) -> Result<(), Fault> {
         let statement = Statement::read(text);
         let is_begin = statement == Statement::Begin;
         if self.open.is_none() {
@@ -229,7 +237,8 @@ impl Reader {
 
     /// Others' changes move the position too; it is kept now and then, so that little is read again.
     async fn say_where(&mut self) -> Result<(), Fault> {
-        let is_due = self.is_moved && self.open.is_none() && self.delivered_at.elapsed() > self.from.heartbeat;
+        let is_due =
+            self.is_moved && self.open.is_none() && self.delivered_at.elapsed() > self.from.heartbeat;
         if is_due { self.deliver(Vec::new(), 0, None).await } else { Ok(()) }
     }
 
@@ -257,13 +266,21 @@ impl Reader {
         let position = Position::File { name: file, place: at };
         let from = From { position, server_id: self.from.server_id ^ 1, heartbeat: self.from.heartbeat };
         let mut stream = Stream::open_to_end(&self.place, &from).await?;
-        while let Some(raw) = stream.next().await? {
-            match Event::read(&raw).map_err(Fault::lost)? {
+        while let Some(arrived) = stream.next().await? {
+            match Event::read(&arrived).map_err(unread)? {
                 Event::Prepared(_) | Event::Commit => return Ok(()),
-                Event::Table { .. } | Event::Rows { .. } => Box::pin(self.take(&raw)).await?,
+                Event::Table { .. } | Event::Rows { .. } => Box::pin(self.take(&arrived)).await?,
                 _ => {}
             }
         }
         Err(Fault::lost("the binary log ends within a transaction"))
     }
+}
+
+/// Bytes that mean nothing here will not mean more the next time.
+pub fn unread(why: Malformed) -> Fault {
+    Fault::setting(format!(
+        "the server's binary log cannot be read here ({why}); set mode = \"triggers\", or leave tables with unusual \
+         columns out of `tables`"
+    ))
 }

@@ -155,7 +155,9 @@ fn names(words: &[Word]) -> Vec<(Option<String>, String)> {
     let mut all = Vec::new();
     for part in words[from..].split(|word| *word == Word::Sign(',')) {
         let found = match part {
-            [schema, Word::Sign('.'), table, ..] => schema.name().zip(table.name()).map(|(s, t)| (Some(s), t)),
+            [schema, Word::Sign('.'), table, ..] => {
+                schema.name().zip(table.name()).map(|(s, t)| (Some(s), t))
+            }
             [table, ..] => table.name().map(|table| (None, table)),
             [] => None,
         };

@@ -13,6 +13,10 @@ use mysql_async::{BinlogStream, BinlogStreamRequest, Sid};
 use std::time::Duration;
 use tokio::time::timeout;
 
+const CHECKSUM_BYTES: usize = 4;
+/// The event with which the server describes all others.
+const DESCRIPTION: u8 = 15;
+
 /// Where to read from, and as whom.
 #[derive(Debug, Clone)]
 pub struct From {
@@ -22,9 +26,19 @@ pub struct From {
     pub heartbeat: Duration,
 }
 
+/// An event as it came, and how many bytes at its end are a checksum that the client's library has left there: it
+/// takes them for data until the server has described its events, which is not the first thing that comes.
+pub struct Arrived {
+    pub raw: Event,
+    pub tail: usize,
+}
+
 /// A connection over which the log comes.
 pub struct Stream {
     events: BinlogStream,
+    /// Bytes of a checksum at the end of each event.
+    checksum: usize,
+    is_described: bool,
     silence_max: Duration,
 }
 
@@ -59,7 +73,8 @@ impl Stream {
                     format!("{server}{}", runs.collect::<String>()).parse::<Sid<'static>>()
                 };
                 let sids = set.iter().map(server).collect::<Result<Vec<_>, _>>();
-                let sids = sids.map_err(|_| Fault::lost("the position kept in the log is none of MySQL's"))?;
+                let sids =
+                    sids.map_err(|_| Fault::lost("the position kept in the log is none of MySQL's"))?;
                 request = request.with_gtid().with_gtid_set(sids);
             }
             Position::File { name, place } => {
@@ -71,15 +86,28 @@ impl Stream {
             request = request.with_non_blocking();
         }
         connection.query_drop(words).await.map_err(fault)?;
+        let checksum: Option<String> =
+            connection.query_first("select @@global.binlog_checksum").await.map_err(fault)?;
+        let checksum = if checksum.is_some_and(|kind| kind != "NONE") { CHECKSUM_BYTES } else { 0 };
         let events = connection.get_binlog_stream(request).await.map_err(fault)?;
-        Ok(Self { events, silence_max: 3 * from.heartbeat + Duration::from_secs(5) })
+        Ok(Self {
+            events,
+            checksum,
+            is_described: false,
+            silence_max: 3 * from.heartbeat + Duration::from_secs(5),
+        })
     }
 
     /// The next event; nothing at the end, where there is one.
-    pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
+    pub async fn next(&mut self) -> Result<Option<Arrived>, Fault> {
         match timeout(self.silence_max, self.events.next()).await {
             Ok(None) => Ok(None),
-            Ok(Some(event)) => event.map(Some).map_err(fault),
+            Ok(Some(event)) => {
+                let raw = event.map_err(fault)?;
+                let tail = if self.is_described { 0 } else { self.checksum };
+                self.is_described |= raw.header().event_type_raw() == DESCRIPTION;
+                Ok(Some(Arrived { raw, tail }))
+            }
             Err(_) => Err(Fault::lost("nothing came from the database for a while, not even a sign of life")),
         }
     }

@@ -10,6 +10,7 @@ use super::super::row::input::Input;
 use super::super::row::map::TableMap;
 use super::super::schema::{self, Collations, Layout};
 use super::lookahead;
+use super::reader::unread;
 use super::statement::names_table;
 use super::stream::From;
 use crate::source::Fault;
@@ -62,7 +63,7 @@ impl Tables {
         if self.by_number.get(&number).is_some_and(|mapped| mapped.bytes == input.0) {
             return Ok(());
         }
-        let map = TableMap::read(input).map_err(Fault::lost)?;
+        let map = TableMap::read(input).map_err(unread)?;
         let captured = self.captured.iter().find(|one| one.schema == map.schema && one.table == map.table);
         let table = match captured.cloned() {
             None => None,
@@ -80,7 +81,8 @@ impl Tables {
         let layouts = &mut self.layouts;
         let is_named = |one: &Arc<Captured>| names_table(statement, &one.table);
         layouts.retain(|one, _| !is_named(one));
-        self.by_number.retain(|_, mapped| !mapped.table.as_ref().is_some_and(|table| is_named(&table.captured)));
+        self.by_number
+            .retain(|_, mapped| !mapped.table.as_ref().is_some_and(|table| is_named(&table.captured)));
     }
 
     /// A captured table by its names, the schema being the statement's own where it names none.
@@ -93,7 +95,12 @@ impl Tables {
         self.captured.iter().find(|one| names_table(statement, &one.table))
     }
 
-    async fn layout(&mut self, captured: Arc<Captured>, map: TableMap, from: &From) -> Result<Arc<Table>, Fault> {
+    async fn layout(
+        &mut self,
+        captured: Arc<Captured>,
+        map: TableMap,
+        from: &From,
+    ) -> Result<Arc<Table>, Fault> {
         if let Some((known, table)) = self.layouts.get(&captured)
             && *known == map
         {

@@ -41,7 +41,13 @@ struct Count {
 
 impl Transaction {
     /// `piece` is what was delivered of the transaction that the source last had in hand.
-    pub fn new(source: &str, begin: Begin, begins: (String, u64), piece: Option<&Piece>, captured: &[Arc<Captured>]) -> Self {
+    pub fn new(
+        source: &str,
+        begin: Begin,
+        begins: (String, u64),
+        piece: Option<&Piece>,
+        captured: &[Arc<Captured>],
+    ) -> Self {
         let name = begin.gtid.as_ref().map_or_else(|| format!("{}:{}", begins.0, begins.1), Gtid::to_string);
         let mut counts = Vec::new();
         if let Some(piece) = piece.filter(|piece| piece.transaction == name) {

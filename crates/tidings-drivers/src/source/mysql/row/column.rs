@@ -18,10 +18,16 @@ pub struct Column {
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
-    Integer { bytes: u8, is_unsigned: bool },
+    Integer {
+        bytes: u8,
+        is_unsigned: bool,
+    },
     Float,
     Double,
-    Decimal { precision: u8, scale: u8 },
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
     Year,
     Date,
     /// With so many digits of a second.
@@ -31,16 +37,33 @@ pub enum Kind {
     OldDateTime,
     OldTimestamp,
     OldTime,
-    Bit { bytes: u8 },
+    Bit {
+        bytes: u8,
+    },
     /// A number into a list of names, counted from 1.
-    Enum { bytes: u8, names: Vec<String> },
+    Enum {
+        bytes: u8,
+        names: Vec<String>,
+    },
     /// A bit for each name.
-    Set { bytes: u8, names: Vec<String> },
-    Text { prefix: u8, charset: Charset, form: Form },
+    Set {
+        bytes: u8,
+        names: Vec<String>,
+    },
+    Text {
+        prefix: u8,
+        charset: Charset,
+        form: Form,
+    },
     /// Bytes, filled up to a length with zeros that are not stored.
-    Bytes { prefix: u8, len: usize },
+    Bytes {
+        prefix: u8,
+        len: usize,
+    },
     /// MySQL's own JSON.
-    Json { prefix: u8 },
+    Json {
+        prefix: u8,
+    },
 }
 
 /// What a text is besides.

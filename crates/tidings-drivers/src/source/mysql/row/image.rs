@@ -232,8 +232,7 @@ mod tests {
     use super::*;
 
     fn columns() -> Vec<Column> {
-        let integer =
-            |name: &str| Column::new(name.into(), Kind::Integer { bytes: 1, is_unsigned: false });
+        let integer = |name: &str| Column::new(name.into(), Kind::Integer { bytes: 1, is_unsigned: false });
         vec![integer("id"), integer("a"), integer("b")]
     }
 

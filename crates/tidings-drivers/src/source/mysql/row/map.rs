@@ -168,7 +168,8 @@ impl TableMap {
         let count = input.length()?;
         let codes = input.take(count)?;
         let mut meta = Input(input.packed()?);
-        let columns = codes.iter().map(|code| Stored::read(*code, &mut meta)).collect::<Result<Vec<_>, _>>()?;
+        let columns =
+            codes.iter().map(|code| Stored::read(*code, &mut meta)).collect::<Result<Vec<_>, _>>()?;
         input.take(count.div_ceil(8))?;
         let known = Known::read(input, count)?;
         Ok(Self { schema, table, columns, known })

@@ -124,7 +124,10 @@ fn civil(days: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    fn text(read: impl FnOnce(&mut Input<'_>, &mut Vec<u8>) -> Result<(), Malformed>, bytes: &[u8]) -> String {
+    fn text(
+        read: impl FnOnce(&mut Input<'_>, &mut Vec<u8>) -> Result<(), Malformed>,
+        bytes: &[u8],
+    ) -> String {
         let (mut input, mut out) = (Input(bytes), Vec::new());
         read(&mut input, &mut out).unwrap();
         assert!(input.is_empty());
@@ -146,7 +149,10 @@ mod tests {
         assert_eq!(text(date, &[0, 0, 0]), "\"0000-00-00\"");
         assert_eq!(text(|i, o| datetime(i, 0, o), &[0x80, 0, 0, 0, 0]), "\"0000-00-00T00:00:00\"");
         assert_eq!(text(|i, o| timestamp(i, 0, o), &[0, 0, 0, 0]), "\"0000-00-00T00:00:00Z\"");
-        assert_eq!(text(|i, o| timestamp(i, 3, o), &[0, 0, 0, 1, 0x04, 0xce]), "\"1970-01-01T00:00:01.123Z\"");
+        assert_eq!(
+            text(|i, o| timestamp(i, 3, o), &[0, 0, 0, 1, 0x04, 0xce]),
+            "\"1970-01-01T00:00:01.123Z\""
+        );
     }
 
     #[test]

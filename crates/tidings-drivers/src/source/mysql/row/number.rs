@@ -6,7 +6,12 @@ use std::io::Write as _;
 /// Bytes that so many digits take within a group of nine.
 const DIGIT_BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
-pub fn integer(input: &mut Input<'_>, bytes: u8, is_unsigned: bool, out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub fn integer(
+    input: &mut Input<'_>,
+    bytes: u8,
+    is_unsigned: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
     let n = input.little(usize::from(bytes))?;
     // Writing into memory cannot fail.
     let _ = if is_unsigned {
@@ -25,12 +30,7 @@ pub fn float(value: impl serde::Serialize, out: &mut Vec<u8>) {
 
 /// Digits in groups of nine, each in four bytes, the most significant first; the sign is the first bit, and a
 /// negative number has all bits the other way round.
-pub fn decimal(
-    input: &mut Input<'_>,
-    precision: u8,
-    scale: u8,
-    out: &mut Vec<u8>,
-) -> Result<(), Malformed> {
+pub fn decimal(input: &mut Input<'_>, precision: u8, scale: u8, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let whole = usize::from(precision.checked_sub(scale).ok_or(Malformed("a decimal"))?);
     let scale = usize::from(scale);
     let len = whole / 9 * 4 + DIGIT_BYTES[whole % 9] + scale / 9 * 4 + DIGIT_BYTES[scale % 9];

@@ -83,7 +83,11 @@ pub async fn remove_others<'a>(
         if statement.contains(&mark) && !captured.clone().any(|one| one.schema == of && one.table == table) {
             let drop = format!("drop trigger if exists {}.{}", quoted(&schema), quoted(&name));
             connection.query_drop(drop).await.map_err(fault)?;
-            tracing::info!(table, trigger = name, "removed a trigger of a table that is not captured any more");
+            tracing::info!(
+                table,
+                trigger = name,
+                "removed a trigger of a table that is not captured any more"
+            );
         }
     }
     Ok(())
@@ -112,9 +116,12 @@ fn body(outbox: &Outbox, captured: &Captured, described: &Described, event: &str
     let keys = if event == "INSERT" { "NEW" } else { "OLD" };
     let key = object(&described.columns, keys, |field| described.primary_key.contains(&field.name));
     let (mark, name) = (outbox.mark(), literal(&outbox.name_of(captured)));
+    // In full; if that fails, by its key; if that fails too, that there was something.
     format!(
         "BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN \
+         DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN \
          DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; \
+         {mark} (table_name, type) VALUES ({name}, '{event}'); END; \
          {mark} (table_name, type, key_data) VALUES ({name}, '{event}', {key}); END; \
          {mark} (table_name, type, key_data, data, before_data) VALUES ({name}, '{event}', {key}, {data}, {before}); \
          END"

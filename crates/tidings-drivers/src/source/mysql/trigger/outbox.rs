@@ -77,7 +77,8 @@ impl Outbox {
         let columns = "select column_name, data_type, is_nullable from information_schema.columns \
             where table_schema = ? and table_name = ?";
         let of_table = (&self.database, &self.table);
-        let mut found: Vec<(String, String, String)> = connection.exec(columns, of_table).await.map_err(fault)?;
+        let mut found: Vec<(String, String, String)> =
+            connection.exec(columns, of_table).await.map_err(fault)?;
         if found.is_empty() {
             connection.query_drop(create).await.map_err(fault)?;
             found = connection.exec(columns, of_table).await.map_err(fault)?;
@@ -91,15 +92,20 @@ impl Outbox {
         }
         let mut changes = Vec::new();
         if column("data").is_some_and(|(_, kind, nullable)| kind != "longtext" || nullable != "YES") {
-            changes.push("modify column data longtext character set utf8mb4 collate utf8mb4_bin null".to_owned());
+            changes.push(
+                "modify column data longtext character set utf8mb4 collate utf8mb4_bin null".to_owned(),
+            );
         }
         for name in ["key_data", "before_data"] {
             if column(name).is_none() {
-                changes.push(format!("add column {name} longtext character set utf8mb4 collate utf8mb4_bin null"));
+                changes.push(format!(
+                    "add column {name} longtext character set utf8mb4 collate utf8mb4_bin null"
+                ));
             }
         }
         if column("created_at").is_none() {
-            changes.push("add column created_at timestamp(6) not null default current_timestamp(6)".to_owned());
+            changes
+                .push("add column created_at timestamp(6) not null default current_timestamp(6)".to_owned());
         }
         if changes.is_empty() {
             return Ok(());

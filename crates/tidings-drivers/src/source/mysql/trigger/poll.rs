@@ -73,12 +73,13 @@ async fn begin<'a>(
     let server = Server::ask(&mut connection).await?;
     let captured = captured::find(&mut connection, place, settings).await?;
     let outbox = Outbox::new(place, settings.outbox.as_deref());
-    let mark = format!("source/{}", desk.name);
-    let found = desk.tidings.position(&mark).await.map_err(|why| Fault::lost(format!("the log refuses: {why}")))?;
-    let known: Option<Taken> = found
-        .map(|bytes| serde_json::from_slice(&bytes))
-        .transpose()
-        .map_err(|_| Fault::setting("the position kept in the log is of another mode; give the source another name"))?;
+    let mark = format!("source:{}", desk.name);
+    let found =
+        desk.tidings.position(&mark).await.map_err(|why| Fault::lost(format!("the log refuses: {why}")))?;
+    let known: Option<Taken> =
+        found.map(|bytes| serde_json::from_slice(&bytes)).transpose().map_err(|_| {
+            Fault::setting("the position kept in the log is of another mode; give the source another name")
+        })?;
     desk.own(captured.iter().map(|one| one.topic.clone()).collect()).await?;
     outbox.prepare(&mut connection).await?;
     let names = captured.into_iter().map(|one| (outbox.name_of(&one), (one, Described::default())));
@@ -94,7 +95,8 @@ async fn begin<'a>(
         taken: known.clone().unwrap_or_default(),
     };
     run.compare(&mut connection).await?;
-    definition::remove_others(&mut connection, &run.outbox, run.tables.values().map(|(one, _)| &**one)).await?;
+    definition::remove_others(&mut connection, &run.outbox, run.tables.values().map(|(one, _)| &**one))
+        .await?;
     match known {
         Some(taken) if !taken.snapshot => {}
         None if !settings.snapshot => run.keep(Vec::new(), Taken::default()).await?,
@@ -116,7 +118,13 @@ impl Run<'_> {
                 self.deliver(connection, entries).await?;
             }
             if compared.elapsed() >= COMPARE_EVERY {
-                self.compare(connection).await?;
+                // A trigger waits for a lock in vain while a long transaction holds its table: another time, then.
+                if let Err(fault) = self.compare(connection).await {
+                    match fault {
+                        Fault::Lost(why) => self.desk.report.complain(&why),
+                        setting @ Fault::Setting(_) => return Err(setting),
+                    }
+                }
                 compared = Instant::now();
             }
             if !has_more {
@@ -214,7 +222,8 @@ impl Run<'_> {
     async fn snapshot(&mut self, is_again: bool) -> Result<(), Fault> {
         self.desk.report.snapshot();
         let begun = Taken { snapshot: true, ..Taken::default() };
-        let origin = Origin { source: self.desk.name.as_str().into(), is_snapshot: true, ..Origin::default() };
+        let origin =
+            Origin { source: self.desk.name.as_str().into(), is_snapshot: true, ..Origin::default() };
         let all: Vec<_> = self.tables.values().map(|(captured, _)| Arc::clone(captured)).collect();
         let emptied = all.iter().filter(|_| is_again).map(|one| change::truncate(one, &origin)).collect();
         self.keep(emptied, begun).await?;

@@ -169,8 +169,12 @@ mod tests {
     #[test]
     fn a_row_with_another_key_is_two_events() {
         let both = events("UPDATE", Some(r#"{"id":2}"#), Some(r#"{"id":1}"#)).unwrap();
-        let told: Vec<_> = both.iter().map(|e| (e.topic.to_string(), e.name.clone().unwrap(), e.deleted)).collect();
-        assert_eq!(told, [("items:1".into(), "delete".into(), true), ("items:2".into(), "insert".into(), false)]);
+        let told: Vec<_> =
+            both.iter().map(|e| (e.topic.to_string(), e.name.clone().unwrap(), e.deleted)).collect();
+        assert_eq!(
+            told,
+            [("items:1".into(), "delete".into(), true), ("items:2".into(), "insert".into(), false)]
+        );
     }
 
     #[test]

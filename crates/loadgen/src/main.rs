@@ -1,6 +1,6 @@
 //! Load generator and cost meter for event servers, and the yardstick they are compared with. See README.md.
 //!
-//! Owns: raw sockets, few threads, no HTTP or WebSocket library, so that it takes little of the machine it
+//! Owns: raw sockets, few threads, no HTTP, gRPC or WebSocket library, so that it takes little of the machine it
 //! measures on. Never: talks to anything but loopback; runs without a bound in count and time.
 
 mod args;
@@ -9,6 +9,7 @@ mod clock;
 mod cost;
 mod fan;
 mod frame;
+mod h2;
 mod histogram;
 mod http;
 mod idle;
@@ -19,6 +20,7 @@ mod poll;
 mod process;
 mod publish;
 mod publisher;
+mod rpc;
 mod sample;
 mod sha1;
 mod socket;
@@ -28,7 +30,7 @@ mod subscriber;
 mod turns;
 mod yardstick;
 
-const USAGE: &str = "usage: loadgen fan|idle|pub|stream|start|serve --key value ... (README.md)";
+const USAGE: &str = "usage: loadgen fan|idle|pub|stream|rpc|start|serve --key value ... (README.md)";
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +42,7 @@ fn main() {
         "idle" => idle::command(&args),
         "pub" => publish::command(&args),
         "stream" => stream::command(&args),
+        "rpc" => rpc::command(&args),
         "start" => start::command(&args),
         "serve" => yardstick::command(&args),
         _ => args::die(USAGE),

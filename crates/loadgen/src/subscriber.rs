@@ -7,6 +7,7 @@ use crate::frame;
 use crate::http::{self, Head, find};
 use crate::marker::scan;
 use crate::socket::{close, connect, send};
+use crate::{h2, rpc};
 use std::io::{Error, Read, Result, Write};
 use std::net::TcpStream;
 use std::os::fd::{IntoRawFd, RawFd};
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub enum Protocol {
     Sse,
     WebSocket,
+    Grpc,
 }
 
 /// How subscribers are opened. `{n}` in path, headers and frames is the subscriber's number.
@@ -36,7 +38,8 @@ impl Plan {
         let protocol = match args.text("proto", "sse").as_str() {
             "sse" => Protocol::Sse,
             "ws" => Protocol::WebSocket,
-            other => die(format!("--proto is sse or ws, not {other}")),
+            "grpc" => Protocol::Grpc,
+            other => die(format!("--proto is sse, ws or grpc, not {other}")),
         };
         Self {
             address: args.needed("addr"),
@@ -48,11 +51,12 @@ impl Plan {
         }
     }
 
-    /// The same protocol at the yardstick.
+    /// The same at the yardstick.
     pub fn at_yardstick(&self, address: &str) -> Self {
         Self {
             address: address.into(),
-            protocol: self.protocol,
+            // It speaks no gRPC: a delivery there is compared with one over a WebSocket.
+            protocol: if self.protocol == Protocol::Grpc { Protocol::WebSocket } else { self.protocol },
             path: "/".into(),
             headers: vec![],
             send: vec![],
@@ -74,6 +78,9 @@ impl Plan {
     fn open(&self, number: usize) -> Result<Subscriber> {
         let fill = |text: &str| text.replace("{n}", &number.to_string());
         let headers: Vec<String> = self.headers.iter().map(|h| fill(h)).collect();
+        if self.protocol == Protocol::Grpc {
+            return self.call(&headers, &fill(&self.path));
+        }
         let mut stream = connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(15)))?;
         let mut request = http::head("GET", &self.address, &fill(&self.path), &headers);
@@ -83,6 +90,7 @@ impl Plan {
                 "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
             }
+            Protocol::Grpc => "",
         });
         stream.write_all(request.as_bytes())?;
         let mut carry = Vec::new();
@@ -117,10 +125,29 @@ impl Plan {
                     wait_for_frame(&mut stream, &mut carry, ready.as_bytes())?;
                 }
             }
+            Protocol::Grpc => {}
         }
         stream.set_nonblocking(true)?;
         let fd = stream.into_raw_fd();
         Ok(Subscriber { fd, protocol: self.protocol, carry, chunks, next_sequence: 0, is_closed: false })
+    }
+
+    /// One call on a connection of its own; `topic` is what the path names.
+    fn call(&self, headers: &[String], topic: &str) -> Result<Subscriber> {
+        let mut client = h2::Client::open(&self.address, rpc::SUBSCRIBE, headers)?;
+        client.take_settings()?;
+        let (mut head, mut body) = (Vec::new(), Vec::new());
+        client.head(&mut head);
+        h2::message(&mut body, &rpc::subscribe(topic));
+        client.send(head, &body, true)?;
+        // The first message says where the stream begins.
+        if let h2::Event::End = client.event(&mut Vec::new())? {
+            return Err(Error::other("the call was refused"));
+        }
+        let (stream, carry) = client.into_parts();
+        stream.set_nonblocking(true)?;
+        let (fd, protocol) = (stream.into_raw_fd(), self.protocol);
+        Ok(Subscriber { fd, protocol, carry, chunks: None, next_sequence: 0, is_closed: false })
     }
 }
 
@@ -186,7 +213,8 @@ impl Subscriber {
         };
         let mut keep = 0;
         match self.protocol {
-            Protocol::Sse => keep = scan(data, found),
+            Protocol::Sse => keep = scan(data, &mut found),
+            Protocol::Grpc => {}
             Protocol::WebSocket => {
                 while let Some((op, payload, bytes)) = frame::first(&data[keep..]) {
                     match op {
@@ -197,6 +225,22 @@ impl Subscriber {
                     }
                     keep += bytes;
                 }
+            }
+        }
+        if self.protocol == Protocol::Grpc {
+            while let Some(frame) = h2::first(&data[keep..]) {
+                match frame.kind {
+                    h2::DATA => drop(scan(frame.payload, &mut found)),
+                    h2::PING if frame.flags & h2::ACK == 0 => {
+                        let mut pong = Vec::new();
+                        h2::frame(&mut pong, h2::PING, h2::ACK, 0, frame.payload);
+                        send(self.fd, &pong);
+                    }
+                    h2::RESET | h2::GOAWAY => self.is_closed = true,
+                    h2::HEADERS if frame.flags & h2::END_STREAM != 0 => self.is_closed = true,
+                    _ => {}
+                }
+                keep += frame.bytes;
             }
         }
         if keep < data.len() {
@@ -244,6 +288,19 @@ mod tests {
         }
         for step in [1usize, 2, 3, 7, 50, 143, 1000] {
             assert_eq!(sequences(Protocol::WebSocket, false, &wire, step), [0, 1, 2], "step {step}");
+        }
+    }
+
+    #[test]
+    fn messages_of_grpc_may_be_cut_anywhere() {
+        let mut wire = vec![];
+        for i in 0..3 {
+            let mut body = vec![];
+            h2::message(&mut body, payload(140, 5, i).as_bytes());
+            h2::frame(&mut wire, h2::DATA, 0, 1, &body);
+        }
+        for step in [1usize, 2, 9, 14, 50, 154, 1000] {
+            assert_eq!(sequences(Protocol::Grpc, false, &wire, step), [0, 1, 2], "step {step}");
         }
     }
 

@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 /// The name of the nsqd that is built for the tests, beside the other build results in `peers/`.
 pub const NSQD: &str = "nsqd-1.3.0";
 
+/// The same of grpcurl, a client of gRPC that knows no service but learns them by reflection.
+pub const GRPCURL: &str = "grpcurl-1.8.7";
+/// A Python of its own with the clients that the tests use, there too.
+pub const PYTHON: &str = "python-grpcio-1.76.0/bin/python";
+
 /// Finds a program in the search path, where Debian keeps servers, or among the build results.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -17,7 +22,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// The same for a program that the tests cannot do without.
-pub(crate) fn needed(name: &str) -> PathBuf {
+pub fn needed(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|| panic!("{name} is missing; `cargo xtask test` installs what the tests need"))
 }
 

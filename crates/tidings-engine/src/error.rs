@@ -2,6 +2,7 @@
 
 use crate::auth::{ApiKeyError, UserError};
 use crate::delivery::DestinationError;
+use crate::inbound::InboundError;
 use crate::{SchemaError, bus, entities};
 use tidings_model::{Code, EventError, Timestamp, Topic, TopicError, TopicName, Uuid};
 
@@ -25,6 +26,10 @@ pub enum Error {
     CapturedByAnother { topic: TopicName, source_name: String },
     #[error("topic {topic} does not belong to source {source_name}")]
     NotCaptured { topic: TopicName, source_name: String },
+    #[error("topic {0} exists already")]
+    TopicExists(TopicName),
+    #[error("no topic has the id {0}")]
+    TopicIdUnknown(Uuid),
     #[error("there are {0} topics already; no new one can be created")]
     TopicsFull(usize),
     #[error("a stream names at most {max} topics, this one {found}")]
@@ -45,6 +50,8 @@ pub enum Error {
     ScheduledUnknown(Uuid),
     #[error(transparent)]
     User(#[from] UserError),
+    #[error(transparent)]
+    Inbound(#[from] InboundError),
     #[error(transparent)]
     ApiKey(#[from] ApiKeyError),
     #[error("a token could not be signed: {0}")]
@@ -87,6 +94,8 @@ impl Error {
             Self::TopicUnknown(_) => Code::TopicUnknown,
             Self::TopicCaptured { .. } | Self::CapturedByAnother { .. } => Code::TopicCaptured,
             Self::NotCaptured { .. } => Code::Internal,
+            Self::TopicIdUnknown(_) => Code::TopicUnknown,
+            Self::TopicExists(_) => Code::TopicExists,
             Self::TopicsFull(_) => Code::TopicsFull,
             Self::TopicsTooMany { .. } => Code::TopicsTooMany,
             Self::Event { source, .. } => source.code(),
@@ -96,6 +105,7 @@ impl Error {
             Self::ScheduleTooFar { .. } => Code::ScheduleTooFar,
             Self::ScheduledUnknown(_) => Code::ScheduledUnknown,
             Self::User(e) => e.code(),
+            Self::Inbound(e) => e.code(),
             Self::ApiKey(e) => e.code(),
             Self::Sign(_) => Code::Internal,
             Self::Settings { .. } => Code::ParameterInvalid,

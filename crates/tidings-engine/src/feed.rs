@@ -18,20 +18,27 @@ pub struct Format(pub usize);
 
 impl Format {
     /// How many formats an entry can remember.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 6;
 }
 
 /// An event with its encodings, each made once and shared by every subscriber who may see the same of it.
 pub struct Entry {
     pub event: Event,
     encoded: [OnceLock<Bytes>; Format::COUNT],
+    named: OnceLock<Box<Mutex<Named>>>,
     /// The event for those who may see only some of it.
     partial: OnceLock<Box<[OnceLock<Arc<Entry>>; View::PARTIAL]>>,
 }
 
+/// Encodings under names that readers choose.
+type Named = Vec<(Format, Arc<str>, Bytes)>;
+
+/// So many of them are remembered.
+const NAMED_MAX: usize = 16;
+
 impl Entry {
     pub fn new(event: Event) -> Self {
-        Self { event, encoded: Default::default(), partial: OnceLock::new() }
+        Self { event, encoded: Default::default(), named: OnceLock::new(), partial: OnceLock::new() }
     }
 
     /// The entry of the event as `view` shows it.
@@ -44,6 +51,23 @@ impl Entry {
     /// The bytes in `format`, made by `encode` the first time.
     pub fn encoded(&self, format: Format, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
         self.encoded[format.0].get_or_init(|| encode(&self.event))
+    }
+
+    /// The bytes in `format` under `name`, for encodings that hold a name which many readers share. The first
+    /// few names are made once; `format` is none of those above.
+    pub fn named(&self, format: Format, name: &Arc<str>, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        let named = self.named.get_or_init(Box::default);
+        let known = || named.lock().expect("no panic while holding the lock");
+        let is_it = |(of, own, _): &&(Format, Arc<str>, Bytes)| *of == format && own == name;
+        if let Some((_, _, bytes)) = known().iter().find(is_it) {
+            return bytes.clone();
+        }
+        let bytes = encode(&self.event);
+        let mut known = known();
+        if known.len() < NAMED_MAX {
+            known.push((format, Arc::clone(name), bytes.clone()));
+        }
+        bytes
     }
 }
 

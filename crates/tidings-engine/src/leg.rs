@@ -1,10 +1,11 @@
 //! One address of a subscription: a cursor, what it wants, and where its next event comes from.
 
 use crate::feed::{Entry, Feed, Fetched};
+use crate::hub::Hub;
 use crate::subscription::{Gap, GapReason};
 use std::sync::Arc;
 use tidings_log::{Bounds, Error as LogError, Log, ReadMax};
-use tidings_model::{Cursor, Epoch, Event, Filter, From, Offset, Position, Topic};
+use tidings_model::{Cursor, Epoch, Event, Filter, From, Offset, Position, Principal, Topic};
 
 /// A cursor over one address.
 pub(crate) struct Leg {
@@ -30,6 +31,15 @@ pub(crate) struct Leg {
     /// The number of the newest passing event that was there before this leg, and of the last it has seen.
     joined: u64,
     passed: u64,
+    /// Set where the leg is apart from the subscription's others.
+    pub apart: Option<Apart>,
+    pub is_marked: bool,
+}
+
+/// A leg's own name, and its own reader.
+pub(crate) struct Apart {
+    pub name: Arc<str>,
+    pub who: Arc<Principal>,
 }
 
 /// The way through State: offsets found at the start, read in order.
@@ -82,6 +92,8 @@ impl Leg {
             is_state_anothers: false,
             joined: passed,
             passed,
+            apart: None,
+            is_marked: false,
         };
         leg.stand(log, bounds, from).await?;
         leg.start = leg.state.as_ref().map_or(leg.cursor, |walk| walk.tail);
@@ -332,10 +344,17 @@ impl Leg {
         self.state.is_some() || self.cursor < self.log_tail
     }
 
+    /// Who reads this leg: `whole`, who reads all the others, unless it is apart (I6).
+    pub fn reader<'a>(&'a self, whole: &'a Arc<Principal>) -> &'a Arc<Principal> {
+        self.apart.as_ref().map_or(whole, |apart| &apart.who)
+    }
+
     /// Whether this leg also covers what `other` delivers at `event`.
     pub fn covers(&self, other: &Self, event: &Event) -> bool {
         // A leg in another life of the topic will begin this one at its oldest event.
         (self.epoch != Some(event.epoch()) || self.start < event.offset())
+            && self.apart.is_none()
+            && other.apart.is_none()
             && self.topic.name == other.topic.name
             && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
             && self.filter.matches(event)
@@ -345,6 +364,8 @@ impl Leg {
     pub fn covers_passing(&self, other: &Self, number: u64, event: &Event) -> bool {
         self.retired.is_none()
             && self.joined < number
+            && self.apart.is_none()
+            && other.apart.is_none()
             && self.topic.name == other.topic.name
             && self.topic.key.as_ref().is_none_or(|k| event.key() == Some(k.as_str()))
             && self.filter.matches(event)
@@ -377,4 +398,28 @@ fn entries(events: Vec<Event>) -> Vec<Arc<Entry>> {
 /// A cursor of these positions.
 pub(crate) fn cursor(positions: impl Iterator<Item = Position>) -> Cursor {
     Cursor { positions: positions.collect() }
+}
+
+/// A feed that is given back if opening the leg fails or is cancelled.
+pub(crate) struct Joined<'a> {
+    pub hub: &'a Hub,
+    pub feed: Option<Arc<Feed>>,
+}
+
+impl Joined<'_> {
+    pub fn feed(&self) -> Arc<Feed> {
+        Arc::clone(self.feed.as_ref().expect("kept until the end"))
+    }
+
+    pub fn keep(mut self) {
+        self.feed = None;
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        if let Some(feed) = self.feed.take() {
+            self.hub.leave(&feed);
+        }
+    }
 }

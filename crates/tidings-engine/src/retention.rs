@@ -2,7 +2,7 @@
 
 use crate::rules::check_filter;
 use crate::schema::TopicSchemas;
-use crate::{Error, Services, Tidings, delivery};
+use crate::{Error, NamedTopic, Services, Tidings, delivery};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -54,6 +54,10 @@ const SCHEDULE_EVENTS: u64 = 1_000_000;
 const TROUBLES_AGE_MS: u64 = 30 * 86_400_000;
 const DELIVERIES_AGE_MS: u64 = 7 * 86_400_000;
 const DELIVERIES_EVENTS: u64 = 1_000_000;
+/// How long and how much of what was refused is kept where nothing else is set.
+const DEAD_AGE_MS: u64 = 7 * 86_400_000;
+const DEAD_EVENTS: u64 = 1_000_000;
+const DEAD_BYTES: u64 = 256 << 20;
 
 impl TopicSettings {
     /// What holds for a topic while nothing was set.
@@ -71,6 +75,10 @@ impl TopicSettings {
         if *name == deliveries {
             settings.retention.age_ms = Some(DELIVERIES_AGE_MS);
             settings.retention.events = Some(DELIVERIES_EVENTS);
+        }
+        if name.is_dead() {
+            let (age_ms, events, bytes) = (Some(DEAD_AGE_MS), Some(DEAD_EVENTS), Some(DEAD_BYTES));
+            settings.retention = Retention { age_ms, bytes, events };
         }
         settings
     }
@@ -184,12 +192,18 @@ impl Tidings {
         if name.is_system() {
             return Err(Error::SystemTopic(name.clone()));
         }
-        if self.log().bounds(name).is_none() {
+        let mut count = self.directory().lock().await;
+        let named = self.named_topic(name).await?;
+        let exists = self.log().bounds(name).is_some();
+        if !exists && named.is_none() {
             return Err(Error::TopicUnknown(name.clone()));
         }
-        let change = RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None };
-        let batch = Batch { drops: vec![name.clone()], registry: vec![change], ..Batch::default() };
-        self.log().commit(batch).await?;
+        let mut registry = vec![RegistryChange { kind: KIND.into(), key: name.as_str().into(), value: None }];
+        registry.extend(named.iter().flat_map(NamedTopic::remove));
+        let drops = if exists { vec![name.clone()] } else { Vec::new() };
+        self.log().commit(Batch { drops, registry, ..Batch::default() }).await?;
+        *count = count.map(|count| count - named.iter().count());
+        drop(count);
         self.reach().mark(name, false);
         self.rules_set(name, &TopicSettings::default());
         self.schemas().set(name, TopicSchemas::default());
@@ -199,9 +213,10 @@ impl Tidings {
 
     /// Applies every topic's retention once.
     pub async fn retain(&self) -> Result<(), Error> {
-        let mut all = Vec::new();
+        // They have bounds without a setting.
         let [troubles, deliveries] = delivery::topics();
-        let own = [TopicName::schedule(), troubles, deliveries];
+        let own = [TopicName::schedule(), TopicName::dead(), troubles, deliveries];
+        let mut all = Vec::new();
         for name in &own {
             all.push((name.clone(), self.topic_settings(name).await?));
         }

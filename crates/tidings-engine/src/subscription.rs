@@ -5,11 +5,14 @@
 //! Grant, audience and filter are applied here (I6). Never: knows a transport, or holds events for a
 //! reader that does not come for them.
 
+mod apart;
+mod passing;
+
 use crate::entities::{Access, Entities, Snapshot, Trouble, Watches};
 use crate::error::Error;
-use crate::feed::{Entry, Feed};
+use crate::feed::Entry;
 use crate::hub::Hub;
-use crate::leg::{self, Leg, Offer};
+use crate::leg::{self, Apart, Joined, Leg, Offer};
 use crate::listeners::{Listener, Place};
 use std::sync::Arc;
 use tidings_log::{Log, ReadMax};
@@ -37,6 +40,8 @@ pub struct Batch {
     pub leg: usize,
     /// The events are State: their cursors are this reader's own.
     pub in_state: bool,
+    /// The address was marked with [`Subscription::mark`].
+    pub is_marked: bool,
 }
 
 /// Events that this reader should have got are gone.
@@ -87,6 +92,8 @@ pub struct Subscription {
     turn: usize,
     /// The leg that has to read the log.
     behind: usize,
+    /// The leg that the last item came from.
+    last: usize,
     max: ReadMax,
     reads: Arc<Semaphore>,
     bell: Arc<Bell>,
@@ -122,6 +129,7 @@ impl Subscription {
             legs: Vec::new(),
             turn: 0,
             behind: 0,
+            last: 0,
             max,
             reads,
             bell,
@@ -137,11 +145,23 @@ impl Subscription {
             return Err(Error::MayNotSubscribe(topic));
         }
         self.remove(&topic);
+        self.open(topic, from, filter, None).await
+    }
+
+    async fn open(
+        &mut self,
+        topic: Topic,
+        from: &From,
+        filter: Filter,
+        apart: Option<Apart>,
+    ) -> Result<(), Error> {
         // Joined before the log is asked: from here on nothing can be missed.
-        let joined =
-            Joined { hub: &self.hub, feed: Some(self.hub.join(&topic, self.hub.viewer(&self.who, &topic))) };
-        let leg = Leg::open(&*self.log, joined.feed(), topic, from, filter).await?;
+        let who = apart.as_ref().map_or(&self.who, |apart| &apart.who);
+        let viewer = self.hub.viewer(who, &topic);
+        let joined = Joined { hub: &self.hub, feed: Some(self.hub.join(&topic, viewer)) };
+        let mut leg = Leg::open(&*self.log, joined.feed(), topic, from, filter).await?;
         joined.keep();
+        leg.apart = apart;
         if self.is_listening {
             leg.feed.listen(&self.listener());
         }
@@ -150,14 +170,20 @@ impl Subscription {
         Ok(())
     }
 
+    /// Marks an address that is being read: its batches say so, for a door that sends them in another form.
+    pub fn mark(&mut self, topic: &Topic) {
+        let leg = self.legs.iter_mut().find(|l| &l.topic == topic && l.retired.is_none());
+        leg.into_iter().for_each(|leg| leg.is_marked = true);
+    }
+
     /// Stops reading an address; `false` if it was not being read.
     pub fn remove(&mut self, topic: &Topic) -> bool {
-        let Some(i) = self.legs.iter().position(|l| &l.topic == topic && l.retired.is_none()) else {
-            return false;
-        };
+        let is_it = |l: &Leg| &l.topic == topic && l.retired.is_none() && l.apart.is_none();
+        let Some(i) = self.legs.iter().position(is_it) else { return false };
         // A leg behind this one may have left events to it: it goes on until those are out.
         let name = &topic.name;
-        let owed = self.legs[i + 1..].iter().filter(|l| &l.topic.name == name).map(|l| l.cursor).max();
+        let is_behind = |l: &&Leg| &l.topic.name == name && l.apart.is_none();
+        let owed = self.legs[i + 1..].iter().filter(is_behind).map(|l| l.cursor).max();
         match owed {
             Some(until) if until > self.legs[i].cursor => self.legs[i].retired = Some(until),
             _ => self.drop_leg(i),
@@ -174,9 +200,9 @@ impl Subscription {
         self.turn = 0;
     }
 
-    /// Addresses being read.
+    /// Addresses being read, without those apart.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.legs.iter().filter(|l| l.retired.is_none()).map(|l| &l.topic)
+        self.legs.iter().filter(|l| l.retired.is_none() && l.apart.is_none()).map(|l| &l.topic)
     }
 
     /// Where news for this subscription is told of.
@@ -250,7 +276,7 @@ impl Subscription {
     fn reseat(&mut self) {
         let listener = self.is_listening.then(|| self.listener());
         for leg in &mut self.legs {
-            let viewer = self.hub.viewer(&self.who, &leg.topic);
+            let viewer = self.hub.viewer(leg.reader(&self.who), &leg.topic);
             // Where everything is told, nothing is missed.
             if leg.feed.viewer.is_none() || leg.feed.viewer == viewer {
                 continue;
@@ -325,21 +351,12 @@ impl Subscription {
 
     /// Applies grant, audience, filter, and that an event reaches a reader once.
     fn take(&mut self, i: usize, offer: Offer) -> Option<Item> {
+        self.last = i;
         match offer {
             Offer::Gap(gap) => Some(Item::Gap(gap)),
             Offer::Live => Some(Item::Live(self.legs[i].topic.clone())),
             Offer::Behind | Offer::Nothing => None,
-            Offer::Passing(found) => {
-                let wanted = |(number, entry): (u64, Arc<Entry>)| {
-                    let shown = entry.shown(self.who.view(&entry.event)?);
-                    let (leg, event) = (&self.legs[i], &shown.event);
-                    let is_others = |other: &Leg| other.covers_passing(leg, number, event);
-                    let is_mine = leg.filter.matches(event) && !self.legs[..i].iter().any(is_others);
-                    is_mine.then_some(shown)
-                };
-                let entries: Vec<_> = found.into_iter().filter_map(wanted).collect();
-                (!entries.is_empty()).then_some(Item::Passing(entries))
-            }
+            Offer::Passing(found) => self.passing(i, found),
             Offer::Entries { entries, in_state } => {
                 let entries: Vec<_> =
                     entries.iter().filter_map(|entry| self.wanted(i, entry, in_state)).collect();
@@ -347,14 +364,14 @@ impl Subscription {
                     return None;
                 }
                 self.said = self.sum();
-                Some(Item::Events(Batch { entries, leg: i, in_state }))
+                Some(Item::Events(Batch { entries, leg: i, in_state, is_marked: self.legs[i].is_marked }))
             }
         }
     }
 
     /// The entry as this reader may see it, if leg `i` has to deliver it. The filter looks at what is shown.
     fn wanted(&self, i: usize, entry: &Arc<Entry>, in_state: bool) -> Option<Arc<Entry>> {
-        let shown = entry.shown(self.who.view(&entry.event)?);
+        let shown = entry.shown(self.legs[i].reader(&self.who).view(&entry.event)?);
         // A row that has moved out of sight is not in State any more.
         let is_gone = in_state && shown.event.record().is_deleted();
         (!is_gone && self.is_wanted(i, &shown.event)).then_some(shown)
@@ -456,30 +473,6 @@ impl Drop for Subscription {
         self.unlisten();
         for leg in self.legs.drain(..) {
             self.hub.leave(&leg.feed);
-        }
-    }
-}
-
-/// A feed that is given back if opening the leg fails or is cancelled.
-struct Joined<'a> {
-    hub: &'a Hub,
-    feed: Option<Arc<Feed>>,
-}
-
-impl Joined<'_> {
-    fn feed(&self) -> Arc<Feed> {
-        Arc::clone(self.feed.as_ref().expect("kept until the end"))
-    }
-
-    fn keep(mut self) {
-        self.feed = None;
-    }
-}
-
-impl Drop for Joined<'_> {
-    fn drop(&mut self) {
-        if let Some(feed) = self.feed.take() {
-            self.hub.leave(&feed);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The handle an embedding program and every door holds.
 
+use crate::auth::Leases;
 use crate::broker::Reach;
 use crate::capture::Owners;
 use crate::delivery;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidings_log::{Bounds, Clock, Error as LogError, Found, Log, ReadMax};
 use tidings_model::{EntityKey, Event, Filter, From, Limits, Offset, Principal, Topic, TopicName};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 /// Tidings: publish, schedule, read, subscribe. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -33,6 +34,9 @@ struct Inner {
     delivery: delivery::State,
     sources: Sources,
     schemas: Schemas,
+    key_leases: Leases,
+    /// Held while a topic's id is made or taken. How many have one, once somebody has asked.
+    directory: Mutex<Option<usize>>,
 }
 
 /// What has happened since the start.
@@ -90,7 +94,7 @@ impl Tidings {
         let (counters, reach) = (Counters::default(), Reach::default());
         let (owners, rules) = (Owners::default(), Rules::default());
         let entities = Entities::new(&limits);
-        let sources = Sources::new(Arc::clone(&clock));
+        let (sources, directory) = (Sources::new(Arc::clone(&clock)), Mutex::default());
         Self(Arc::new(Inner {
             log,
             hub,
@@ -103,8 +107,10 @@ impl Tidings {
             rules,
             entities,
             sources,
+            directory,
             delivery: delivery::State::default(),
             schemas: Schemas::default(),
+            key_leases: Leases::default(),
         }))
     }
 
@@ -171,6 +177,11 @@ impl Tidings {
         &self.0.rules
     }
 
+    /// What callers with API keys rest on, by key.
+    pub(crate) fn key_leases(&self) -> &Leases {
+        &self.0.key_leases
+    }
+
     /// What events' data must fulfil.
     pub(crate) fn schemas(&self) -> &Schemas {
         &self.0.schemas
@@ -179,6 +190,10 @@ impl Tidings {
     /// What is known of destinations.
     pub(crate) fn delivery(&self) -> &delivery::State {
         &self.0.delivery
+    }
+
+    pub(crate) fn directory(&self) -> &Mutex<Option<usize>> {
+        &self.0.directory
     }
 
     /// Readings at the same time for those who are not live.

@@ -35,6 +35,7 @@ codes! {
     TopicInvalid "topic_invalid" 400 false;
     TopicUnknown "topic_unknown" 404 false;
     TopicCaptured "topic_captured" 403 false;
+    TopicExists "topic_exists" 409 false;
     TopicsTooMany "topics_too_many" 400 false;
     TopicsFull "topics_full" 507 false;
     EventInvalid "event_invalid" 400 false;
@@ -66,6 +67,8 @@ codes! {
     PasswordInvalid "password_invalid" 400 false;
     HashUnsupported "hash_unsupported" 400 false;
     UsersFull "users_full" 507 false;
+    InboundUnknown "inbound_unknown" 404 false;
+    InboundFull "inbound_full" 507 false;
     KeyUnknown "key_unknown" 404 false;
     KeyNameTaken "key_name_taken" 409 false;
     KeyRevoked "key_revoked" 409 false;

@@ -21,6 +21,8 @@ pub struct Limits {
     /// Events in one page, and the page size where none is asked for.
     pub page_events: usize,
     pub page_events_default: usize,
+    /// Events that one `PullEvents` of EventRelay's interface looks at to count what matches.
+    pub pull_scan_events: usize,
     /// Connections at once.
     pub connections: usize,
     /// Largest WebSocket message.
@@ -48,6 +50,9 @@ pub struct Limits {
     pub entity_connections: usize,
     /// Rows of entities kept for a moment, for readers that have not taken them yet.
     pub entity_rows_bytes: usize,
+    /// Channels of one Phoenix socket, and the largest payload of a join.
+    pub socket_channels: usize,
+    pub join_bytes: usize,
     /// Broker's lists (a collection's, a user's): the newest so many events, within so many bytes.
     pub broker_list_events: usize,
     pub broker_list_bytes: usize,
@@ -80,6 +85,7 @@ impl Default for Limits {
             stream_topics: 64,
             page_events: 1000,
             page_events_default: 100,
+            pull_scan_events: 100_000,
             connections: 100_000,
             frame_bytes: 1 << 20,
             write_timeout_ms: 60_000,
@@ -95,6 +101,8 @@ impl Default for Limits {
             entity_keys: 1000,
             entity_connections: 100_000,
             entity_rows_bytes: 64 << 20,
+            socket_channels: 100,
+            join_bytes: 96 << 10,
             broker_list_events: 10_000,
             broker_list_bytes: 16 << 20,
             broker_frame_bytes: 64 << 20,

@@ -219,6 +219,15 @@ impl NewEvent {
         Ok(event)
     }
 
+    /// The address that an event's own words and its request's give together; at least one must name a topic.
+    pub fn address(
+        named: Option<&str>,
+        key: Option<&str>,
+        request: Option<&Topic>,
+    ) -> Result<Topic, EventError> {
+        address(named, key, request)
+    }
+
     /// The rules that hold for every event, whichever door it came through.
     pub fn check(&self) -> Result<(), EventError> {
         if self.name.as_ref().is_some_and(|n| n.starts_with('$')) {

@@ -57,6 +57,11 @@ impl Principal {
         self.lease().is_none_or(|lease| !lease.is_over())
     }
 
+    /// Whether the token has not ended at `now`.
+    pub fn is_in_time(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+
     pub fn may_publish(&self, topic: &Topic) -> bool {
         !topic.name.is_system() && (self.is_admin || self.publish.cover(topic))
     }

@@ -83,6 +83,16 @@ impl TopicName {
         NAME.clone()
     }
 
+    /// `$dead`: events that were refused. Only admins read it.
+    pub fn dead() -> Self {
+        static NAME: LazyLock<TopicName> = LazyLock::new(|| TopicName("$dead".into()));
+        NAME.clone()
+    }
+
+    pub fn is_dead(&self) -> bool {
+        &*self.0 == "$dead"
+    }
+
     pub fn is_schedule(&self) -> bool {
         &*self.0 == "$schedule"
     }

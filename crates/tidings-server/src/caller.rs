@@ -17,10 +17,17 @@ impl FromRequestParts<Door> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Infallible> {
+        Ok(Self::of(door, parts))
+    }
+}
+
+impl Caller {
+    /// The caller of the request that `parts` are of.
+    pub fn of(door: &Door, parts: &Parts) -> Self {
         // Behind a socket it is always known.
         let unknown = Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let Peer(peer) = parts.extensions.get().copied().unwrap_or(unknown);
-        Ok(Self(origin(peer, &parts.headers, &door.config.proxies)))
+        Self(origin(peer, &parts.headers, &door.config.proxies))
     }
 }
 

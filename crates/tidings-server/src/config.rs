@@ -1,9 +1,15 @@
 //! What can be set for the doors.
 
+use crate::Rates;
 use crate::dialect::entity_sync::EntitySync;
+use crate::dialect::esink::Esink;
+use crate::grpc;
+use crate::phoenix::Phoenix;
+use crate::socketio::SocketIo;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use tidings_engine::inbound::InboundSettings;
 
 /// Settings under `[http]`. Times are milliseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,9 +38,29 @@ pub struct Config {
     /// entity-sync's door; set under `[entities]`.
     #[serde(skip)]
     pub entity_sync: EntitySync,
+    /// The gRPC door; set under `[grpc]`.
+    #[serde(skip)]
+    pub grpc: grpc::config::Config,
+    /// How often callers may call; set under `[rates]`.
+    #[serde(skip)]
+    pub rates: Rates,
+    /// Whether EventRelay's HTTP interface is there; set under `[eventrelay]`.
+    #[serde(skip, default = "yes")]
+    pub eventrelay: bool,
+    /// Inbound webhooks; set under `[inbound]`.
+    #[serde(skip)]
+    pub inbound: InboundSettings,
+    /// Phoenix channels; set under `[phoenix]`.
+    #[serde(skip)]
+    pub phoenix: Phoenix,
     /// Whether Broker's interface is there; set under `[broker]`.
     #[serde(skip, default = "yes")]
     pub broker: bool,
+    /// Socket.IO's door and Esink's interface; set under `[socketio]` and `[esink]`.
+    #[serde(skip)]
+    pub socketio: SocketIo,
+    #[serde(skip)]
+    pub esink: Esink,
 }
 
 fn yes() -> bool {
@@ -63,7 +89,14 @@ impl Default for Config {
             drain_ms: 10_000,
             retry_spread_ms: 3_000,
             entity_sync: EntitySync::default(),
+            grpc: Default::default(),
+            rates: Rates::default(),
+            eventrelay: true,
+            inbound: InboundSettings::default(),
+            phoenix: Phoenix::default(),
             broker: true,
+            socketio: SocketIo::default(),
+            esink: Esink::default(),
         }
     }
 }

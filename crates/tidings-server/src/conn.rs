@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_engine::{Item, Place, Step, Subscription};
 use tidings_model::Watcher;
+use tidings_model::phoenix::Version;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
@@ -69,6 +70,9 @@ pub enum Style {
     Ws,
     /// An entity's rows as they are, one text frame each.
     EntitySync,
+    /// Messages of Phoenix channels.
+    Phoenix(Version),
+    SocketIo,
 }
 
 /// One stream's connection.
@@ -269,6 +273,8 @@ fn advance(out: &mut VecDeque<Bytes>, mut n: usize) {
 /// Appends the item's bytes and answers how many events it held.
 fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDeque<Bytes>) -> u64 {
     match (item, style) {
+        (item, Style::Phoenix(version)) => return wire::phoenix::encode(subscription, item, version, out),
+        (item, Style::SocketIo) => return wire::socketio::frames(subscription, &item, out),
         (Item::Events(batch), style) => {
             for entry in &batch.entries {
                 let offset = entry.event.offset();
@@ -283,7 +289,7 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
                         out.extend(parts);
                     }
                     Style::Ws if !batch.in_state => out.push_back(wire::ws(entry)),
-                    Style::Ws | Style::EntitySync => {
+                    Style::Ws | Style::EntitySync | Style::Phoenix(_) | Style::SocketIo => {
                         let cursor = subscription.leg_cursor_at(batch.leg, offset, true);
                         out.push_back(wire::ws_own(entry, &cursor));
                     }
@@ -295,7 +301,7 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
             out.extend(entries.iter().filter_map(|entry| match style {
                 Style::Sse { framing, .. } => Some(wire::sse(entry, framing)),
                 Style::Ws => Some(wire::ws(entry)),
-                Style::EntitySync => None,
+                Style::EntitySync | Style::Phoenix(_) | Style::SocketIo => None,
             }));
             return entries.len() as u64;
         }
@@ -303,13 +309,13 @@ fn encode(subscription: &Subscription, item: Item, style: Style, out: &mut VecDe
             let cursor = subscription.cursor();
             out.push_back(framing.wrap(wire::sse_notice("$gap", Some(&cursor), &wire::gap_json(&gap))));
         }
-        (Item::Gap(gap), Style::Ws | Style::EntitySync) => out.push_back(wire::ws_gap(&gap)),
+        (Item::Gap(gap), _) => out.push_back(wire::ws_gap(&gap)),
         (Item::Live(topic), Style::Sse { framing, .. }) => {
             let data = serde_json::json!({ "topic": topic.to_string() });
             let cursor = subscription.cursor();
             out.push_back(framing.wrap(wire::sse_notice("$live", Some(&cursor), &data)));
         }
-        (Item::Live(topic), Style::Ws | Style::EntitySync) => {
+        (Item::Live(topic), _) => {
             out.push_back(wire::ws_live(&topic, &subscription.cursor_of(&topic)));
         }
         (Item::Rows(rows), style) => {

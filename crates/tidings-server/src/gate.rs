@@ -4,9 +4,11 @@
 //! only for pages of an allowed origin, so that no foreign page can read with a visitor's cookie. Never: takes
 //! a token from the query string, which ends up in logs.
 
+use crate::caller::Caller;
+use crate::rates::Call;
 use crate::refusal::Refusal;
 use crate::{Config, Door};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::{HeaderMap, Method, header, request::Parts};
 use std::sync::Arc;
 use tidings_model::{Code, Principal};
@@ -18,8 +20,22 @@ impl FromRequestParts<Door> for Who {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
-        bearer(door, &parts.headers).await.map(Self)
+        counted(door, parts).await.map(Self)
     }
+}
+
+/// The caller by the Authorization header, whose request is counted.
+pub async fn counted(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
+    let who = bearer(door, &parts.headers).await?;
+    count(door, parts, &who, Call::Other)?;
+    Ok(who)
+}
+
+/// Counts the request among the calls of its caller, if these have a bound.
+pub fn count(door: &Door, parts: &Parts, who: &Principal, call: Call) -> Result<(), Refusal> {
+    let Caller(peer) = Caller::of(door, parts);
+    let name = parts.extensions.get::<MatchedPath>().map_or(parts.uri.path(), MatchedPath::as_str);
+    door.rates.check(who, Some(peer), call, name, door.tidings.clock().now())
 }
 
 /// The caller by the Authorization header.
@@ -37,6 +53,12 @@ pub async fn optional(door: &Door, headers: &HeaderMap) -> Result<Option<Arc<Pri
 
 /// The caller of a stream: by the header, or by the cookie where the page may use it.
 pub async fn stream_principal(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
+    let who = stream_caller(door, parts).await?;
+    count(door, parts, &who, Call::Other)?;
+    Ok(who)
+}
+
+async fn stream_caller(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refusal> {
     if let Some(who) = optional(door, &parts.headers).await? {
         return Ok(who);
     }
@@ -52,6 +74,20 @@ pub async fn stream_principal(door: &Door, parts: &Parts) -> Result<Arc<Principa
 /// Whether pages of `origin` are listed by name. `*` does not count here: it never comes with credentials.
 pub fn is_listed(config: &Config, origin: &str) -> bool {
     config.origins.iter().any(|own| own != "*" && own.trim_end_matches('/').eq_ignore_ascii_case(origin))
+}
+
+/// Whether a WebSocket may be opened that asks for no token yet. No Origin is no browser; a browser's page may if
+/// it comes from here, from a listed origin, or from one of `also`, where `*` is all.
+pub fn may_call(config: &Config, also: &[String], headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let is_also = also.iter().any(|o| o == "*" || o.trim_end_matches('/').eq_ignore_ascii_case(origin));
+    if is_also || is_listed(config, origin) {
+        return true;
+    }
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    let from = origin.split_once("://").map(|(_, authority)| authority);
+    host.is_some() && from.is_some_and(|from| host.is_some_and(|host| from.eq_ignore_ascii_case(host)))
 }
 
 fn is_own_page(config: &Config, headers: &HeaderMap) -> bool {

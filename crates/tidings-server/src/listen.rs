@@ -1,11 +1,12 @@
-//! The port: accepts connections, speaks HTTP/1.1 and HTTP/2 on them, with or without TLS.
+//! The ports: accept connections, speak HTTP/1.1 and HTTP/2 on them, with or without TLS.
 //!
-//! Owns: the listener, the bound on connections, and their end on shutdown. Never: knows a route.
+//! Owns: the listeners (one for everything, and one for gRPC alone where that is set), the bound on connections, and their end on shutdown. Never: knows a route.
 
 use crate::coarse::Coarse;
+use crate::grpc::{Grpc, Pulses};
 use crate::handover::{Handover, Io};
 use crate::tls::{self, TlsError};
-use crate::{Door, http};
+use crate::{Door, TlsFiles, grpc, http};
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,9 +25,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::Service as _;
 
-/// A bound port, ready to serve.
+/// Bound ports, ready to serve.
 pub struct Server {
     door: Door,
+    main: Port,
+    /// For gRPC alone.
+    grpc: Option<Port>,
+}
+
+/// One bound port.
+struct Port {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
@@ -39,6 +47,8 @@ pub enum BindError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Grpc(#[from] grpc::config::ConfigError),
 }
 
 /// The wait after the system had no room for another connection.
@@ -49,31 +59,73 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 impl Server {
     /// Binds eagerly, so that [`Server::address`] is known before anything is served.
     pub async fn bind(door: Door) -> Result<Self, BindError> {
-        let address = door.config.listen;
-        let refuse = |source| BindError::Listen { address, source };
-        let listener = listen(address).map_err(refuse)?;
-        let tls = match &door.config.tls {
+        let (http, own) = (&door.config, &door.config.grpc);
+        let files = own.files(http.tls.as_ref())?;
+        let main = Port::bind(http.listen, http.tls.as_ref(), None, &door)?;
+        let grpc = match own.listen.filter(|_| !own.off) {
             None => None,
-            Some(files) => Some(TlsAcceptor::from(Arc::new(tls::serve(files, &door.services)?))),
+            Some(address) => Some(Port::bind(address, files, own.client_ca.as_deref(), &door)?),
         };
-        let address = listener.local_addr().map_err(refuse)?;
-        Ok(Self { door, listener, address, tls })
+        Ok(Self { door, main, grpc })
     }
 
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.main.address
+    }
+
+    /// Where the port for gRPC alone is.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|port| port.address)
     }
 
     pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.main.tls.is_some()
     }
 
     /// Serves until the services are asked to stop; ends when no new connection is taken any more.
     pub async fn run(self) {
-        let stop = self.door.services.stop().clone();
-        let room = Arc::new(Semaphore::new(self.door.tidings.limits().connections));
-        let routes = http::router(self.door.clone());
+        let Self { door, main, grpc } = self;
+        let room = Arc::new(Semaphore::new(door.tidings.limits().connections));
+        let calls = (!door.config.grpc.off).then(|| Grpc::new(door.clone()));
+        let shared = calls.clone().filter(|_| door.config.grpc.is_shared());
+        let all = Doors { routes: Some(http::router(door.clone())), grpc: shared };
+        let own = Doors { routes: None, grpc: calls };
+        let own_port = async {
+            if let Some(port) = grpc {
+                port.run(&door, &room, &own).await;
+            }
+        };
+        tokio::join!(main.run(&door, &room, &all), own_port);
+    }
+}
+
+/// What is served on a port.
+#[derive(Clone)]
+struct Doors {
+    routes: Option<axum::Router>,
+    grpc: Option<Grpc>,
+}
+
+impl Port {
+    fn bind(
+        address: SocketAddr,
+        files: Option<&TlsFiles>,
+        authorities: Option<&std::path::Path>,
+        door: &Door,
+    ) -> Result<Self, BindError> {
+        let refuse = |source| BindError::Listen { address, source };
+        let listener = listen(address).map_err(refuse)?;
+        let tls = match files {
+            None => None,
+            Some(files) => Some(TlsAcceptor::from(Arc::new(tls::serve(files, authorities, &door.services)?))),
+        };
+        let address = listener.local_addr().map_err(refuse)?;
+        Ok(Self { listener, address, tls })
+    }
+
+    async fn run(self, door: &Door, room: &Arc<Semaphore>, doors: &Doors) {
+        let stop = door.services.stop().clone();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -88,14 +140,14 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                self.door.metrics.turned_away();
+            let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
+                door.metrics.turned_away();
                 continue; // Closed at once: with no room there is none for an answer either.
             };
-            let (door, tls, routes) = (self.door.clone(), self.tls.clone(), routes.clone());
-            self.door.services.spawn("connection", async move {
+            let (own, tls, doors) = (door.clone(), self.tls.clone(), doors.clone());
+            door.services.spawn("connection", async move {
                 let _ = tcp.set_nodelay(true);
-                serve(door, tcp, peer, tls, routes, permit).await;
+                serve(own, tcp, peer, tls, doors, permit).await;
             });
         }
     }
@@ -114,6 +166,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// A slot among the connections; a stream that was taken from the library keeps it.
 pub type Slot = Arc<tokio::sync::OwnedSemaphorePermit>;
 
+/// The handling of a gRPC call; its own size would be part of every idle connection.
+type Boxed = Pin<Box<dyn Future<Output = Result<axum::response::Response, Infallible>> + Send>>;
+
 /// Whose connection a request came over; in each request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
@@ -123,7 +178,7 @@ async fn serve(
     tcp: TcpStream,
     peer: Peer,
     tls: Option<TlsAcceptor>,
-    routes: axum::Router,
+    doors: Doors,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) {
     let slot: Slot = Arc::new(permit);
@@ -136,18 +191,31 @@ async fn serve(
         },
     };
     let own = door.clone();
+    let pulses = Pulses::default();
+    let watched = pulses.clone();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if Grpc::is_call(&request)
+            && let Some(grpc) = doors.grpc.clone()
+        {
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(pulses.clone());
+            let request = request.map(axum::body::Body::new);
+            return Either::Right(Box::pin(async move { Ok(grpc.call(request).await) }) as Boxed);
+        }
+        let Some(mut routes) = doors.routes.clone() else {
+            return Either::Right(Box::pin(std::future::ready(Ok(grpc::only()))) as Boxed);
+        };
         if http::is_publish(&request) {
             // A short cut: for a single event the routing would cost as much as everything else.
             let request = request.map(axum::body::Body::new);
-            return Either::Left(http::publish(own.clone(), request).map(Ok::<_, Infallible>));
+            return Either::Left(Either::Left(http::publish(own.clone(), request).map(Ok::<_, Infallible>)));
         }
         request.extensions_mut().insert(Arc::clone(&slot));
         request.extensions_mut().insert(peer);
         if let Some(handover) = &handover {
             request.extensions_mut().insert(handover.clone());
         }
-        Either::Right(routes.clone().call(request.map(axum::body::Body::new)))
+        Either::Left(Either::Right(routes.call(request.map(axum::body::Body::new))))
     });
     let limits = door.tidings.limits();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -174,7 +242,11 @@ async fn serve(
             biased;
             _ = connection.as_mut() => return,
             () = stop.cancelled() => break connection.as_mut().graceful_shutdown(),
-            _ = looks.tick() => {}
+            _ = looks.tick() => {
+                if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) {
+                    return;
+                }
+            }
         }
     }
     let _ = connection.await;

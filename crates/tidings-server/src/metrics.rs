@@ -20,9 +20,13 @@ use tidings_model::TopicName;
 pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
+    grpc: GrpcCalls,
+    subscribe: Gauge,
     sse: Gauge,
     ws: Gauge,
     entity_sync: Gauge,
+    phoenix: Gauge,
+    socketio: Gauge,
     turned_away: Counter,
     fell_back: Counter,
     delivered: Counter,
@@ -39,6 +43,32 @@ struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    method: &'static str,
+    code: &'static str,
+}
+
+/// Counts gRPC calls. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct GrpcCalls(Family<Call, Counter>);
+
+impl GrpcCalls {
+    /// A call is over. `method` is one of the door's own words.
+    pub fn ended(&self, method: &'static str, code: tonic::Code) {
+        let code = match code {
+            tonic::Code::Ok => "ok",
+            tonic::Code::Cancelled => "cancelled",
+            tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::DataLoss => "internal",
+            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => "unavailable",
+            tonic::Code::ResourceExhausted => "exhausted",
+            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => "denied",
+            _ => "refused",
+        };
+        self.0.get_or_create(&Call { method, code }).inc();
+    }
 }
 
 /// A stream counted as open until this is dropped.
@@ -58,6 +88,8 @@ impl Metrics {
         let (turned_away, fell_back, delivered) =
             (Counter::default(), Counter::default(), Counter::default());
         registry.register("http_requests", "Requests answered, by route and status class", requests.clone());
+        let grpc = GrpcCalls::default();
+        registry.register("grpc_calls", "gRPC calls ended, by method and outcome", grpc.0.clone());
         registry.register("streams", "Streams open now", streams.clone());
         let help = "Connections closed at once because `limits.connections` were open";
         registry.register("connections_turned_away", help, turned_away.clone());
@@ -68,15 +100,22 @@ impl Metrics {
         registry.register_collector(Box::new(Engine(tidings.clone())));
         let of = |kind| streams.get_or_create(&Kind { kind }).clone();
         let (sse, ws, entity_sync) = (of("sse"), of("ws"), of("entity-sync"));
+        let subscribe = of("grpc");
+        let phoenix = of("phoenix");
+        let socketio = of("socketio");
         let pass_through_failed = Counter::default();
         let help = "Messages of entity-sync's clients that could not be passed on";
         registry.register("entity_pass_through_failures", help, pass_through_failed.clone());
         Self {
             registry,
             requests,
+            grpc,
+            subscribe,
             sse,
             ws,
             entity_sync,
+            phoenix,
+            socketio,
             turned_away,
             fell_back,
             delivered,
@@ -96,6 +135,15 @@ impl Metrics {
         self.requests.get_or_create(&Request { method, route, status }).inc();
     }
 
+    pub fn grpc(&self) -> GrpcCalls {
+        self.grpc.clone()
+    }
+
+    pub fn open_grpc(&self) -> Open {
+        self.subscribe.inc();
+        Open(self.subscribe.clone())
+    }
+
     pub fn open_sse(&self) -> Open {
         self.sse.inc();
         Open(self.sse.clone())
@@ -106,9 +154,19 @@ impl Metrics {
         Open(self.ws.clone())
     }
 
+    pub fn open_phoenix(&self) -> Open {
+        self.phoenix.inc();
+        Open(self.phoenix.clone())
+    }
+
     pub fn open_entity_sync(&self) -> Open {
         self.entity_sync.inc();
         Open(self.entity_sync.clone())
+    }
+
+    pub fn open_socketio(&self) -> Open {
+        self.socketio.inc();
+        Open(self.socketio.clone())
     }
 
     /// A message without an action was lost.

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 use std::fmt::Display;
 use tidings_engine::auth::UserError;
+use tidings_engine::inbound::InboundError;
 use tidings_engine::{Error, auth, entities};
 use tidings_model::{Code, EventError, FilterError, FromError, TopicError};
 
@@ -81,7 +82,8 @@ impl From<Error> for Refusal {
             _ => Self::new(code, error.to_string()),
         };
         let refusal = match error {
-            Error::User(UserError::TooMany { retry_after_s }) => {
+            Error::User(UserError::TooMany { retry_after_s })
+            | Error::Inbound(InboundError::TooMany { retry_after_s }) => {
                 Self { retry_after: Some(retry_after_s), ..refusal }
             }
             _ => refusal,

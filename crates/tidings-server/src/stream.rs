@@ -63,11 +63,12 @@ impl Stream {
         // Boxed: it happens seldom, and its needs would be part of every idle connection.
         let who = Box::pin(self.door.gate.renew(&self.who)).await.map_err(End::Refused)?;
         for topic in self.become_caller(who) {
-            if self.conn.style != Style::Ws {
-                return Err(End::Engine(Error::MayNotSubscribe(topic)));
-            }
             let why = format!("{topic} is no longer granted; its subscription has ended");
-            self.out.push_back(wire::ws_error(None, Code::Forbidden, &why));
+            match self.conn.style {
+                Style::Ws => self.out.push_back(wire::ws_error(None, Code::Forbidden, &why)),
+                Style::SocketIo => self.out.push_back(wire::socketio::error(Code::Forbidden, &why)),
+                _ => return Err(End::Engine(Error::MayNotSubscribe(topic))),
+            }
         }
         Ok(())
     }

@@ -2,10 +2,13 @@
 
 use crate::TlsFiles;
 use arc_swap::ArcSwap;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tidings_engine::Services;
@@ -31,14 +34,23 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// A server configuration over `files`; a task takes in new files, and keeps the old while new ones are bad.
-pub fn serve(files: &TlsFiles, services: &Services) -> Result<rustls::ServerConfig, TlsError> {
+/// A server configuration over `files`; a task takes in new files, and keeps the old while new ones are bad. With
+/// `authorities` only clients with a certificate of theirs are let in.
+pub fn serve(
+    files: &TlsFiles,
+    authorities: Option<&Path>,
+    services: &Services,
+) -> Result<rustls::ServerConfig, TlsError> {
     let current = Arc::new(Current(ArcSwap::from_pointee(load(files)?)));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let clients = match authorities {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(path) => clients_of(path, &provider)?,
+    };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| error(files.cert.display(), e))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let (files, stop) = (files.clone(), services.stop().clone());
@@ -66,6 +78,21 @@ pub fn serve(files: &TlsFiles, services: &Services) -> Result<rustls::ServerConf
         }
     });
     Ok(config)
+}
+
+/// Lets in whoever has a certificate of the authorities at `path`.
+fn clients_of(
+    path: &Path,
+    provider: &Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let refuse = |e: &dyn std::fmt::Display| error(path.display(), e);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| refuse(&e))? {
+        roots.add(certificate.map_err(|e| refuse(&e))?).map_err(|e| refuse(&e))?;
+    }
+    // Without one the verifier could never let anybody in, and says so.
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    verifier.build().map_err(|e| refuse(&e))
 }
 
 fn changed(files: &TlsFiles) -> [Option<SystemTime>; 2] {

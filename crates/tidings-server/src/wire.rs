@@ -4,7 +4,9 @@
 //! to every subscriber. SSE: HTML standard, section 9.2; WebSocket frames: RFC 6455, section 5.2;
 //! chunks: RFC 9112, section 7.1.
 
+pub mod phoenix;
 pub mod rows;
+pub mod socketio;
 
 use crate::http::reply;
 use bytes::Bytes;
@@ -55,7 +57,8 @@ fn chunk(block: &[u8]) -> Bytes {
     out.into()
 }
 
-fn own_cursor(event: &Event) -> Cursor {
+/// The position after the event in its own topic.
+pub fn own_cursor(event: &Event) -> Cursor {
     Cursor::of(Position {
         topic: event.topic().clone(),
         epoch: event.epoch(),

@@ -52,6 +52,7 @@ pub enum StartError {
 pub struct Running {
     nested: Nested,
     address: SocketAddr,
+    grpc_address: Option<SocketAddr>,
     server: JoinHandle<()>,
     is_tls: bool,
 }
@@ -118,9 +119,9 @@ impl Builder {
                 return Err(error.into());
             }
         };
-        let (address, is_tls) = (server.address(), server.is_tls());
+        let (address, grpc_address, is_tls) = (server.address(), server.grpc_address(), server.is_tls());
         let server = tokio::spawn(server.run());
-        Ok(Running { nested, address, server, is_tls })
+        Ok(Running { nested, address, grpc_address, server, is_tls })
     }
 
     /// Opens the data directory without listening: the program serves [`Nested::router`] itself.
@@ -131,9 +132,20 @@ impl Builder {
         let Self { mut config, clock, own } = self;
         let broker_topics = config.broker.topics()?;
         config.http.broker = config.broker.enabled;
+        crate::esink::check(&config)?;
+        config.http.grpc = std::mem::take(&mut config.grpc);
+        (config.http.eventrelay, config.http.rates) = (config.eventrelay.enabled, config.rates);
+        config.http.phoenix = config.phoenix.clone();
+        config.http.inbound = config.inbound.clone();
+        config.http.socketio = config.socketio.clone();
+        config.http.esink = config.esink.clone();
         let refuse = |source| StartError::Data { dir: config.data.display().to_string(), source };
         secret::make_dir(&config.data).map_err(refuse)?;
+        config.grpc_pem.put(&config.data, &mut config.http.grpc).map_err(refuse)?;
         let secret = DataSecret::open(&config.data)?;
+        if config.self_signed && config.http.tls.is_none() {
+            config.http.tls = Some(crate::esink::self_signed(&config.data).map_err(refuse)?);
+        }
         if config.auth.secrets.iter().any(SharedSecret::is_short) {
             tracing::warn!(
                 "a secret in auth.secrets has fewer than {} characters and can be guessed from a single token; \
@@ -162,10 +174,18 @@ impl Builder {
         embedded.tidings().set_webhooks(config.webhooks.clone());
         let started = async {
             let to = entities::start(&config, own, &embedded).await?;
+            crate::esink::set_sights(&config, embedded.tidings()).await?;
             sources::start(&config, &embedded).await.map(|()| to)
         };
         let pass_through = match started.await {
             Ok(to) => to,
+            Err(error) => {
+                embedded.close().await?;
+                return Err(error.into());
+            }
+        };
+        let token_lookup = match crate::esink::token_lookup(&config) {
+            Ok(lookup) => lookup,
             Err(error) => {
                 embedded.close().await?;
                 return Err(error.into());
@@ -187,6 +207,7 @@ impl Builder {
         let http = tidings_server::Config { entity_sync: config.entities.door, ..config.http };
         let door = Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), http, services);
         pass_through.into_iter().for_each(|to| door.set_pass_through(to));
+        token_lookup.into_iter().for_each(|lookup| door.set_token_lookup(lookup));
         Ok(Nested { embedded, users, secret, door, drain })
     }
 }
@@ -244,6 +265,11 @@ impl Running {
     /// Where the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the port for gRPC alone is, if there is one.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc_address
     }
 
     pub fn is_tls(&self) -> bool {

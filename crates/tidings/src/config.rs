@@ -4,12 +4,16 @@
 //! the defaults. Never: reads the environment itself; it is handed in.
 
 pub mod broker;
+mod distance;
 mod entities;
+pub mod esink;
+pub mod eventrelay;
 mod layers;
 mod sources;
 
 pub use broker::Broker;
 pub use entities::{Bus, CONNECTIONS_MAX, Database, Entities, Entity};
+pub use eventrelay::EventRelay;
 pub use layers::{Layers, Setting};
 pub use sources::Source;
 
@@ -34,6 +38,10 @@ pub struct Config {
     /// Worker threads; 0 takes one for each core.
     pub threads: usize,
     pub http: tidings_server::Config,
+    pub grpc: tidings_server::GrpcConfig,
+    /// What EventRelay's variables say of its TLS.
+    #[serde(skip)]
+    pub grpc_pem: eventrelay::Pem,
     pub limits: Limits,
     pub log: Log,
     pub auth: Auth,
@@ -45,6 +53,19 @@ pub struct Config {
     /// Databases whose changes are captured.
     pub sources: Vec<Source>,
     pub broker: Broker,
+    pub eventrelay: EventRelay,
+    /// How often callers may call.
+    pub rates: tidings_server::Rates,
+    pub phoenix: tidings_server::Phoenix,
+    pub inbound: tidings_engine::inbound::InboundSettings,
+    pub socketio: tidings_server::SocketIo,
+    pub esink: tidings_server::Esink,
+    /// Who sees the rows of captured tables, where Esink's environment says so.
+    #[serde(skip)]
+    pub table_sights: Vec<esink::TableSight>,
+    /// Serve TLS with a certificate of our own making where none is set.
+    #[serde(skip)]
+    pub self_signed: bool,
     pub users: UserSettings,
     pub time: tidings_drivers::time::Config,
     pub webhooks: WebhookSettings,
@@ -170,6 +191,8 @@ impl Default for Config {
             log_level: "info".into(),
             threads: 0,
             http: Default::default(),
+            grpc: Default::default(),
+            grpc_pem: Default::default(),
             limits: Limits::default(),
             log: Log::default(),
             auth: Auth::default(),
@@ -179,6 +202,14 @@ impl Default for Config {
             databases: BTreeMap::new(),
             sources: Vec::new(),
             broker: Broker::default(),
+            eventrelay: EventRelay::default(),
+            rates: Default::default(),
+            phoenix: Default::default(),
+            inbound: Default::default(),
+            socketio: Default::default(),
+            esink: Default::default(),
+            table_sights: Vec::new(),
+            self_signed: false,
             users: UserSettings::default(),
             time: Default::default(),
             webhooks: WebhookSettings::default(),

@@ -55,10 +55,13 @@ impl Origins {
             return self.http.resolver(&settings).map_err(|e| refuse(format!("{place}.http"), e));
         }
         let name = entity.database.as_deref().unwrap_or_default();
-        let database = self.databases.get(name);
-        let database = database
-            .ok_or_else(|| refuse(format!("{place}.database"), format!("there is no [databases.{name}]")))?;
+        let database = self.database(&format!("{place}.database"), name)?;
         database.resolver(&entity.all_queries()).map_err(|e| refuse(format!("{place}.queries"), e))
+    }
+
+    /// The database of that name.
+    pub fn database(&self, place: &str, name: &str) -> Result<&sql::Source, EntitiesError> {
+        self.databases.get(name).ok_or_else(|| refuse(place, format!("there is no [databases.{name}]")))
     }
 
     /// Hands messages to an endpoint.

@@ -16,6 +16,8 @@ mod drivers;
 mod embedded;
 #[cfg(feature = "server")]
 mod entities;
+#[cfg(feature = "server")]
+mod esink;
 pub mod secret;
 #[cfg(feature = "server")]
 mod sources;
@@ -41,8 +43,8 @@ pub use tidings_engine::delivery::{
 };
 pub use tidings_engine::entities::{self as entity, Closure, Entities, PassThrough, Resolver, Rows, Secret};
 pub use tidings_engine::{
-    Batch, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention, Subscription,
-    Tidings, TopicSettings,
+    Batch, DeadEvent, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention,
+    Subscription, Tidings, TopicSettings,
 };
 pub use tidings_log::embedded::Options as LogOptions;
 pub use tidings_log::{Bounds, Clock, Due, Error as LogError, Log, SystemClock};

@@ -8,6 +8,7 @@ mod compat;
 mod house;
 mod load;
 mod need;
+mod python;
 mod step;
 mod suite;
 

@@ -1,7 +1,8 @@
 //! Programs that the tests need from the machine, and how they get there.
 //!
 //! On Debian and its kin missing ones are installed with apt-get, as root or through sudo. Elsewhere, or
-//! where that fails, the message says what to install. nsqd is built from source.
+//! where that fails, the message says what to install. What no distribution brings is built from source, or installed
+//! where only these tests look.
 
 use crate::step;
 use anyhow::{Result, bail};
@@ -18,6 +19,8 @@ struct Need {
 enum Sign {
     Program(&'static str),
     File(&'static str),
+    /// Of Python.
+    Module(&'static str),
 }
 
 const NEEDS: &[Need] = &[
@@ -29,6 +32,7 @@ const NEEDS: &[Need] = &[
         sign: Sign::File("/etc/ssl/certs/ca-certificates.crt"),
     },
     Need { what: "python3", packages: &["python3"], sign: Sign::Program("python3") },
+    Need { what: "venv of Python", packages: &["python3-venv"], sign: Sign::Module("ensurepip") },
     Need { what: "chromium", packages: &["chromium"], sign: Sign::Program("chromium") },
     Need { what: "node", packages: &["nodejs", "npm"], sign: Sign::Program("node") },
     Need { what: "Go", packages: &["golang-go"], sign: Sign::Program("go") },
@@ -48,6 +52,10 @@ impl Need {
         match self.sign {
             Sign::File(path) => Path::new(path).exists(),
             Sign::Program(name) => is_program(name),
+            Sign::Module(name) => {
+                let import = Command::new("python3").args(["-c", &format!("import {name}")]).output();
+                import.is_ok_and(|done| done.status.success())
+            }
         }
     }
 }
@@ -59,19 +67,37 @@ fn is_program(name: &str) -> bool {
 /// Installs whatever is missing; does nothing where nothing is.
 pub fn install(root: &Path) -> Result<()> {
     packages()?;
-    nsqd(root)
+    go(root, peers::NSQD, "nsqd", "github.com/nsqio/nsq/apps/nsqd")?;
+    go(root, peers::GRPCURL, "grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")?;
+    python(root)
 }
 
-/// Builds nsqd, which no distribution brings, from the sources that `crates/peers/nsqd` pins.
-fn nsqd(root: &Path) -> Result<()> {
-    let program = step::target_dir(root)?.join("peers").join(peers::NSQD);
+/// Makes a Python with the packages that `crates/peers/python` pins.
+fn python(root: &Path) -> Result<()> {
+    let program = step::target_dir(root)?.join("peers").join(peers::PYTHON);
+    let dir = program.ancestors().nth(2).expect("bin/python");
+    let finished = dir.join("finished");
+    if finished.is_file() {
+        return Ok(());
+    }
+    eprintln!("installing the clients in Python");
+    step::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(dir).stdin(Stdio::null()))?;
+    let mut pip = Command::new(&program);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--requirement"]);
+    step::run(pip.arg(root.join("crates/peers/python/requirements.txt")).stdin(Stdio::null()))?;
+    Ok(std::fs::write(finished, "")?)
+}
+
+/// Builds a program that no distribution brings from the sources that its folder of `crates/peers` pins.
+fn go(root: &Path, name: &str, folder: &str, package: &str) -> Result<()> {
+    let program = step::target_dir(root)?.join("peers").join(name);
     if program.is_file() {
         return Ok(());
     }
-    eprintln!("building {}", peers::NSQD);
+    eprintln!("building {name}");
     let mut go = Command::new("go");
     go.args(["build", "-trimpath", "-mod=readonly", "-o"]).arg(&program);
-    go.arg("github.com/nsqio/nsq/apps/nsqd").current_dir(root.join("crates/peers/nsqd"));
+    go.arg(package).current_dir(root.join("crates/peers").join(folder));
     // The Go that is there, not one that it would fetch.
     step::run(go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "").stdin(Stdio::null()))
 }

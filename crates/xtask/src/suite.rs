@@ -1,6 +1,6 @@
 //! The whole test suite: what it needs, its features, and its result as one line at the end.
 
-use crate::{compat, need, step};
+use crate::{compat, need, python, step};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -48,6 +48,7 @@ impl Tally {
 pub fn run(root: &Path, extent: Extent) -> Result<()> {
     need::install(root)?;
     compat::install(root)?;
+    python::install(root)?;
     let mut tally = Tally::default();
     let outcome = steps(root, extent, &mut tally);
     println!("{} passed, {} failed", tally.passed, tally.failed);

@@ -5,6 +5,7 @@
 
 mod access;
 mod address;
+mod channel;
 mod event;
 mod expression;
 
@@ -22,6 +23,8 @@ pub const ALL: &[Target] = &[
     event::RECORD,
     event::EVENT,
     event::FRAME,
+    channel::CHANNEL,
+    channel::PUBLISHED,
     address::TOPIC,
     address::CURSOR,
     address::FILTER,

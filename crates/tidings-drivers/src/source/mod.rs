@@ -22,13 +22,13 @@ use tidings_engine::{Services, Tidings};
 /// When the settings cannot mean anything, whatever the database says.
 pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Result<(), Error> {
     settings.check()?;
-    match settings.kind {
-        Kind::MySql => mysql::start(settings, tidings, services),
+    let (kind, mode) = (settings.kind, settings.mode());
+    match kind {
+        Kind::MySql => mysql::start(settings, tidings, services)?,
         Kind::Postgres => {
-            let (kind, mode) = (settings.kind, settings.mode());
             let desk = Desk::new(tidings, &settings.name, kind.as_str(), mode.as_str(kind));
             supervise(postgres::Postgres::new(settings)?, desk, services);
-            Ok(())
         }
     }
+    Ok(())
 }

@@ -3,3 +3,4 @@
 mod bus;
 mod http;
 mod sql;
+mod webhook;

@@ -7,6 +7,7 @@ mod sqlite;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidings_drivers::resolver::sql::{Settings, Source};
+use tidings_engine::auth::TokenLookup as _;
 use tidings_engine::entities::{Error, Resolver, Rows, Secret};
 use tidings_model::EntityKey;
 
@@ -56,6 +57,8 @@ fn tables() -> Vec<String> {
         "create table parts (item int, position int, name varchar(50))".to_owned(),
         "insert into items values (1, 'one', 'me'), (2, 'two', 'you')".to_owned(),
         "insert into parts values (1, 2, 'b'), (1, 1, 'a'), (2, 1, 'c')".to_owned(),
+        "create table auth (id int, token varchar(100))".to_owned(),
+        "insert into auth values (101, 'good'), (102, 'twice'), (103, 'twice'), (104, 'a\"b')".to_owned(),
     ];
     for id in ids() {
         let quoted = id.replace('\\', "\\\\").replace('\'', "''");
@@ -163,6 +166,18 @@ async fn nothing_is_ever_written(source: &Source, words: &Words) {
     let done = fetch(&*delete, "1").await;
     assert!(matches!(done, Err(Error::Failed(_))), "{done:?}");
     assert_eq!(fetch(&*resolver(source, &[words.by_number]), "1").await.unwrap().len(), 1);
+}
+
+/// Tokens are found by many at once, and only as they are written.
+async fn tokens_count_as_they_are_written(source: &Source) {
+    let lookup = source.tokens("auth", "token").expect("good names");
+    let asked: Vec<&str> =
+        ["good", "twice", "a\"b", "GOOD", "none"].into_iter().chain(HOSTILE.iter().copied()).collect();
+    let found = lookup.find(&asked).await.expect("an answer");
+    let expected = [("good", "101"), ("a\"b", "104")].map(|(token, id)| (token.to_owned(), id.to_owned()));
+    assert_eq!(found, expected.into());
+    assert!(source.tokens("no such table", "token").expect("a name").find(&["x"]).await.is_err());
+    assert!(source.tokens("", "token").is_err());
 }
 
 /// A database that goes away is an error, and one that comes back is used again.

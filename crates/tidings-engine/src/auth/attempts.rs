@@ -16,34 +16,42 @@ const KEYS_MAX: usize = 50_000;
 pub struct Attempts {
     /// `None` does not bound.
     pace: Option<Pace>,
-    full_at_ms: Mutex<HashMap<u64, i64>>,
+    full_at_us: Mutex<HashMap<u64, i64>>,
     /// Keyed at random, so that nobody can make names that count as another's.
     hasher: RandomState,
 }
 
 #[derive(Clone, Copy)]
 struct Pace {
-    /// Time that gives one attempt back.
-    interval_ms: i64,
-    /// Time that fills the whole bucket.
-    depth_ms: i64,
+    /// Microseconds that give one attempt back.
+    interval_us: i64,
+    /// Microseconds that fill the whole bucket.
+    depth_us: i64,
 }
 
 impl Attempts {
     /// `burst` at once, and `per_minute` in the long run; 0 for either does not bound.
     pub fn new(burst: u32, per_minute: u32) -> Self {
-        let pace = (burst > 0 && per_minute > 0).then(|| {
-            let interval_ms = (60_000 / i64::from(per_minute)).max(1);
-            Pace { interval_ms, depth_ms: interval_ms * i64::from(burst) }
-        });
-        Self { pace, full_at_ms: Mutex::default(), hasher: RandomState::new() }
+        Self::paced(burst, if per_minute == 0 { 0 } else { (60_000_000 / i64::from(per_minute)).max(1) })
+    }
+
+    /// `number` at once, and as many in each `seconds` in the long run; 0 for either does not bound.
+    pub fn each(number: u32, seconds: u32) -> Self {
+        let window_us = i64::from(seconds) * 1_000_000;
+        Self::paced(number, if number == 0 { 0 } else { window_us / i64::from(number) })
+    }
+
+    fn paced(burst: u32, interval_us: i64) -> Self {
+        let is_bounded = burst > 0 && interval_us > 0;
+        let pace = is_bounded.then(|| Pace { interval_us, depth_us: interval_us * i64::from(burst) });
+        Self { pace, full_at_us: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// Counts an attempt, or says in how many seconds there may be another.
     pub fn take(&self, key: &impl Hash, now: Timestamp) -> Result<(), u32> {
         let Some(pace) = self.pace else { return Ok(()) };
-        let (key, now) = (self.hasher.hash_one(key), now.as_millis());
-        let mut known = self.full_at_ms.lock().expect("no panic while holding the lock");
+        let (key, now) = (self.hasher.hash_one(key), now.as_millis().saturating_mul(1000));
+        let mut known = self.full_at_us.lock().expect("no panic while holding the lock");
         if known.len() >= KEYS_MAX && !known.contains_key(&key) {
             known.retain(|_, full_at| *full_at > now);
             if known.len() >= KEYS_MAX {
@@ -51,12 +59,12 @@ impl Attempts {
             }
         }
         // A clock that was set back must not lock anybody out for longer than the bucket is deep.
-        let full_at = known.get(&key).map_or(now, |at| (*at).clamp(now, now + pace.depth_ms));
-        let over = full_at + pace.interval_ms - now - pace.depth_ms;
+        let full_at = known.get(&key).map_or(now, |at| (*at).clamp(now, now + pace.depth_us));
+        let over = full_at + pace.interval_us - now - pace.depth_us;
         if over > 0 {
-            return Err(u32::try_from((over + 999) / 1000).unwrap_or(u32::MAX));
+            return Err(u32::try_from((over + 999_999) / 1_000_000).unwrap_or(u32::MAX));
         }
-        known.insert(key, full_at + pace.interval_ms);
+        known.insert(key, full_at + pace.interval_us);
         Ok(())
     }
 
@@ -64,9 +72,9 @@ impl Attempts {
     pub fn give_back(&self, key: &impl Hash) {
         let Some(pace) = self.pace else { return };
         let key = self.hasher.hash_one(key);
-        let mut known = self.full_at_ms.lock().expect("no panic while holding the lock");
+        let mut known = self.full_at_us.lock().expect("no panic while holding the lock");
         if let Some(full_at) = known.get_mut(&key) {
-            *full_at -= pace.interval_ms;
+            *full_at -= pace.interval_us;
         }
     }
 }
@@ -101,7 +109,11 @@ mod tests {
         for key in 0..3 * KEYS_MAX {
             assert_eq!(attempts.take(&key, at(0)), Ok(()));
         }
-        assert!(attempts.full_at_ms.lock().unwrap().len() <= KEYS_MAX);
+        assert!(attempts.full_at_us.lock().unwrap().len() <= KEYS_MAX);
+        let many = Attempts::each(20_000, 1);
+        assert!((0..20_000).all(|_| many.take(&"a", at(0)).is_ok()));
+        assert_eq!(many.take(&"a", at(0)), Err(1));
+        assert!((0..20).all(|_| many.take(&"a", at(1)).is_ok()) && many.take(&"a", at(1)).is_err());
         let free = Attempts::new(0, 60);
         assert!((0..1000).all(|_| free.take(&"a", at(0)).is_ok()));
     }

@@ -1,6 +1,6 @@
-//! What tokens in use rest on, by user.
+//! What tokens in use rest on, by user or API key.
 //!
-//! Owns: finding the lease that ends when a user changes. Never: keeps one alive; those who rely on it do.
+//! Owns: finding the lease that ends when one of them changes. Never: keeps one alive; those who rely on it do.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -32,6 +32,12 @@ impl Leases {
         let lease = Arc::new(Lease::default());
         known.by_user.insert(user, Arc::downgrade(&lease));
         lease
+    }
+
+    /// Something that any of them may rest on has changed.
+    pub fn end_all(&self) {
+        let known = std::mem::take(&mut *self.0.lock().expect("no panic while holding the lock"));
+        known.by_user.values().filter_map(Weak::upgrade).for_each(|lease| lease.end());
     }
 
     /// `user` has changed: whoever asks from now on gets another lease, and the old one ends.

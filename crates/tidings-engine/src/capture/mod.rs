@@ -83,6 +83,11 @@ impl Tidings {
         self.owners().of(topic)
     }
 
+    /// All captured topics, also those of a source that is down.
+    pub fn captured_topics(&self) -> Vec<TopicName> {
+        self.owners().all()
+    }
+
     /// Reads which topics are captured.
     pub async fn load_captured(&self) -> Result<(), Error> {
         let all = self.log().registry(owners::KIND).await?;

@@ -29,6 +29,11 @@ impl Owners {
         self.topics.read().expect("no panic while holding the lock").get(name).cloned()
     }
 
+    /// All captured topics.
+    pub fn all(&self) -> Vec<TopicName> {
+        self.topics.read().expect("no panic while holding the lock").keys().cloned().collect()
+    }
+
     /// Held while ownership changes.
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await

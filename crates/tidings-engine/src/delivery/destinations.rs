@@ -14,7 +14,7 @@ use crate::{Error, Tidings};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use tidings_log::{Batch, RegistryChange};
-use tidings_model::{Cursor, Epoch, From, Lease, Offset, Position, Principal, Uuid};
+use tidings_model::{Cursor, Epoch, From, Lease, Offset, Position, Principal, Topic, Uuid};
 
 const KIND: &str = "destination";
 
@@ -229,6 +229,8 @@ impl Destinations {
         let batch = Batch { registry: vec![gone], marks: vec![Mark::removed(id)], ..Batch::default() };
         self.0.log().commit(batch).await?;
         state.remove(id);
+        // Who might read the topic for the sake of this destination may no longer.
+        self.0.key_leases().end_all();
         Ok(())
     }
 
@@ -255,6 +257,11 @@ impl Destinations {
         Ok(state.put(made))
     }
 
+    /// Where a destination takes its events from.
+    pub(crate) fn topic_of(&self, id: Uuid) -> Option<Topic> {
+        self.state().shelf().by_id(id).map(|destination| destination.topic.clone())
+    }
+
     pub(super) fn known(&self, id: Uuid) -> Result<Arc<Destination>, Error> {
         Ok(self.state().shelf().by_id(id).ok_or(DestinationError::Unknown(id))?)
     }
@@ -278,8 +285,11 @@ impl Tidings {
 }
 
 /// Whether `who` may take the events of a destination (I6).
+///
+/// An API key, and a token that names destinations, reaches those alone; another token those of its topics.
 fn may_consume(who: &Principal, destination: &Destination) -> bool {
-    who.is_admin || who.may_subscribe(&destination.topic)
+    let names_destinations = who.api_key.is_some() || !who.destinations.is_empty();
+    who.may_consume(destination.id) || (!names_destinations && who.may_subscribe(&destination.topic))
 }
 
 fn admin(who: &Principal) -> Result<(), Error> {

@@ -52,6 +52,8 @@ const READ_BYTES: usize = 256 << 10;
 impl Destinations {
     /// Where a destination stands.
     pub(super) async fn restore(self, id: Uuid) -> Result<(Mark, Vec<Delivery>, usize), Error> {
+        // At the start all destinations come at once.
+        let _permit = self.0.reading().await?;
         let mark = self.stored_mark(id).await?;
         let mut open = self.records(id, 0, u64::MAX, usize::MAX).await?;
         let dead = open.iter().filter(|delivery| delivery.status == Status::Dead).count();

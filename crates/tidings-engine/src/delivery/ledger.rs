@@ -17,6 +17,8 @@ const BATCH_BYTES: usize = 8 << 20;
 pub struct Ledger {
     /// Destinations whose progress has moved.
     moved: HashSet<Uuid>,
+    /// Those that only passed over events, which may be put down a little later.
+    later: HashSet<Uuid>,
     records: HashMap<String, RegistryChange>,
     appends: Vec<Append>,
     /// Changes in the commit that is under way.
@@ -28,6 +30,21 @@ impl Ledger {
     pub fn move_on(&mut self, id: Uuid) {
         self.moved.insert(id);
         self.weight += 1;
+    }
+
+    /// As [`Ledger::move_on`], where forgetting it would cost only another reading.
+    pub fn pass_on(&mut self, id: Uuid) {
+        self.later.insert(id);
+    }
+
+    /// Whether there is something that may be put down later.
+    pub fn has_later(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    /// What was for later is for now.
+    pub fn ripen(&mut self) {
+        self.moved.extend(self.later.drain());
     }
 
     pub fn put(&mut self, delivery: &Delivery) {
@@ -64,13 +81,14 @@ impl Ledger {
 
     /// Nothing is left to do.
     pub fn is_settled(&self) -> bool {
-        self.committing.is_none() && !self.is_due()
+        self.committing.is_none() && !self.is_due() && !self.has_later()
     }
 
     /// What has gathered as one batch, with the marks of those that have moved; a destination that is gone has none.
     /// Records go before the marks that count on them, where it is too much for one.
     pub fn batch(&mut self, mut mark: impl FnMut(Uuid) -> Option<Mark>) -> Batch {
         self.committing = Some(std::mem::take(&mut self.weight));
+        self.ripen();
         let mut batch = Batch::default();
         let mut bytes = 0;
         let mut fits = |more: usize| {

@@ -3,8 +3,9 @@
 use super::destination::{Destination, Policy};
 use super::mark::Mark;
 use super::runner::Runner;
+use super::settled::Settled;
 use std::sync::Arc;
-use tidings_model::Timestamp;
+use tidings_model::{Epoch, Timestamp};
 
 pub struct Out {
     pub destination: Arc<Destination>,
@@ -29,6 +30,11 @@ pub enum Work {
     /// Where it stands is being read.
     Restoring,
     Webhook(Box<Runner>),
+    /// A webhook that is level with its topic: most are, most of the time.
+    Resting {
+        epoch: Epoch,
+        floor: u64,
+    },
     Copying {
         mark: Mark,
         has_news: bool,
@@ -78,6 +84,35 @@ impl Out {
         }
     }
 
+    /// A webhook that is level needs no runner until there is news.
+    pub fn rest(&mut self) {
+        if let Work::Webhook(runner) = &self.work
+            && !self.is_outdated
+            && let Some((epoch, floor)) = runner.rests_at()
+        {
+            self.work = Work::Resting { epoch, floor };
+        }
+    }
+
+    /// Ends a rest.
+    pub fn wake(&mut self, policy: Policy, open_max: usize) {
+        if let Work::Resting { epoch, floor } = self.work {
+            let mut runner =
+                Runner::new(self.destination.id, policy, rested(epoch, floor), Vec::new(), open_max);
+            runner.set_stopped(self.destination.is_paused());
+            self.work = Work::Webhook(Box::new(runner));
+        }
+    }
+
+    /// How far it has come, if that is the dispatcher's to put down.
+    pub fn mark(&self) -> Option<Mark> {
+        match &self.work {
+            Work::Webhook(runner) => Some(runner.mark()),
+            Work::Resting { epoch, floor } => Some(rested(*epoch, *floor)),
+            Work::Restoring | Work::Copying { .. } => None,
+        }
+    }
+
     /// Attempts and the like under way.
     pub fn flying(&self) -> usize {
         match &self.work {
@@ -85,4 +120,8 @@ impl Out {
             _ => 0,
         }
     }
+}
+
+fn rested(epoch: Epoch, floor: u64) -> Mark {
+    Mark { settled: Settled::up_to(floor), ..Mark::at(epoch) }
 }

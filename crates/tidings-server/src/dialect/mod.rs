@@ -2,3 +2,5 @@
 
 pub mod broker;
 pub mod entity_sync;
+pub mod esink;
+pub mod eventrelay;

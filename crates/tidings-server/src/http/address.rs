@@ -45,6 +45,13 @@ pub fn user_id(uri: &Uri) -> Result<Uuid, Refusal> {
     segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
 }
 
+/// The id of an inbound webhook.
+pub fn inbound_id(uri: &Uri) -> Result<Uuid, Refusal> {
+    let unknown =
+        || Refusal::new(Code::InboundUnknown, "the path does not name an inbound webhook by its UUID");
+    segment(uri).and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
 /// The id of an API key.
 pub fn key_id(uri: &Uri) -> Result<Uuid, Refusal> {
     let unknown = || Refusal::new(Code::KeyUnknown, "the path does not name an API key by its UUID");

@@ -19,7 +19,7 @@ pub async fn get(State(door): State<Door>, request: Request) -> Result<Response,
     let is_stream = wants_stream(&parts.headers);
     let who = match is_stream {
         true => gate::stream_principal(&door, &parts).await?,
-        false => gate::bearer(&door, &parts.headers).await?,
+        false => gate::counted(&door, &parts).await?,
     };
     let key = address::entity_key(&parts.uri)?;
     Query::parse(&parts.uri, &[])?;
@@ -44,7 +44,7 @@ pub async fn get(State(door): State<Door>, request: Request) -> Result<Response,
 /// `POST /v1/entities/{entity}/{id}/changed`: whoever watches it gets its rows anew, on every server.
 pub async fn changed(State(door): State<Door>, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
-    let who = gate::bearer(&door, &parts.headers).await?;
+    let who = gate::counted(&door, &parts).await?;
     let key = address::entity_key(&parts.uri)?;
     Query::parse(&parts.uri, &[])?;
     if !who.may_publish(&key.topic()) {

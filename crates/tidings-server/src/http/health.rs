@@ -14,8 +14,8 @@ pub async fn livez() -> &'static str {
     "ok"
 }
 
-/// `GET /readyz`: new requests are welcome.
-pub async fn readyz(State(door): State<Door>) -> Response {
+/// Why new requests are not welcome; nothing where they are.
+pub fn reasons(door: &Door) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if door.services.stop().is_cancelled() {
         reasons.push(Code::Draining.as_str());
@@ -27,6 +27,12 @@ pub async fn readyz(State(door): State<Door>) -> Response {
         reasons.push(Code::BusUnavailable.as_str());
     }
     reasons.extend(door.tidings.sources().unready().map(Code::as_str));
+    reasons
+}
+
+/// `GET /readyz`: new requests are welcome.
+pub async fn readyz(State(door): State<Door>) -> Response {
+    let reasons = reasons(&door);
     let is_ready = reasons.is_empty();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply::json(status, serde_json::json!({ "ready": is_ready, "reasons": reasons }).to_string())

@@ -4,7 +4,7 @@
 //! without compression, because it is the path where every microsecond counts.
 
 use super::Route;
-use crate::dialect::broker;
+use crate::dialect::{broker, esink};
 use crate::refusal::Refusal;
 use crate::{Config, Door, gate};
 use axum::body::Body;
@@ -64,7 +64,9 @@ pub async fn unknown(State(door): State<Door>, request: Request) -> Response {
     let refusal = Refusal::new(Code::NotFound, "there is no such path; /openapi.json lists those there are");
     let route = Route::elsewhere();
     let origin = request.headers().get(header::ORIGIN).cloned();
-    watched(&door, &route, origin, async { refusal.into_response() }).await
+    let is_esinks = door.config.esink.is_at_home && !request.uri().path().starts_with("/v1/");
+    let answer = async { if is_esinks { esink::unknown() } else { refusal.into_response() } };
+    watched(&door, &route, origin, answer).await
 }
 
 /// The path exists, the method does not; browsers ask here before they send what needs leave.

@@ -8,7 +8,10 @@ mod cloudevents;
 mod deliveries;
 mod destinations;
 mod entities;
-mod health;
+pub(crate) mod health;
+mod home;
+mod inbound;
+mod ingest;
 mod keys;
 pub(crate) mod layers;
 mod lines;
@@ -30,8 +33,8 @@ mod users;
 
 pub(crate) use address::Query;
 
-use crate::dialect::{broker, entity_sync};
-use crate::{Door, ws};
+use crate::dialect::{broker, entity_sync, esink, eventrelay};
+use crate::{Door, phoenix, socketio, ws};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
@@ -53,11 +56,13 @@ enum Wrap {
     Watched,
     /// Watched, and compressed where the client asks for it.
     Compressed,
+    /// EventRelay's interface: watched, and there unless it is switched off.
+    Relay,
     /// Broker's interface: its own rule for origins, and its own form of errors.
     Broker,
 }
 
-use Wrap::{Broker, Compressed, Own, Watched};
+use Wrap::{Broker, Compressed, Own, Relay, Watched};
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
@@ -89,6 +94,13 @@ pub const ROUTES: &[Route] = &[
     Route::new("DELETE", "/v1/users/{id}", || delete(users::delete), Watched),
     Route::new("POST", "/v1/users/{id}/revoke", || post(users::revoke), Watched),
     Route::new("POST", "/v1/users/{id}/restore", || post(users::restore), Watched),
+    Route::new("POST", "/v1/inbound", || post(inbound::create), Watched),
+    Route::new("GET", "/v1/inbound", || get(inbound::list), Compressed),
+    Route::new("GET", "/v1/inbound/{id}", || get(inbound::get), Watched),
+    Route::new("PATCH", "/v1/inbound/{id}", || patch(inbound::update), Watched),
+    Route::new("DELETE", "/v1/inbound/{id}", || delete(inbound::delete), Watched),
+    Route::new("POST", "/v1/inbound/{id}/rotate", || post(inbound::rotate), Watched),
+    Route::new("POST", "/webhooks/ingest/{id}", || post(ingest::post), Watched),
     Route::new("POST", "/v1/keys", || post(keys::create), Watched),
     Route::new("GET", "/v1/keys", || get(keys::list), Compressed),
     Route::new("GET", "/v1/keys/{id}", || get(keys::get), Watched),
@@ -111,6 +123,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/v1/deliveries", || get(deliveries::list), Compressed),
     Route::new("GET", "/v1/deliveries/{id}", || get(deliveries::get), Watched),
     Route::new("POST", "/v1/deliveries/{id}/replay", || post(deliveries::replay), Watched),
+    Route::new("POST", "/api/events", || post(eventrelay::api_events::post), Relay),
     Route::new("POST", "/users", || post(broker::users::sign_up), Broker),
     Route::new("POST", "/login", || post(broker::users::login), Broker),
     Route::new("POST", "/insert", || post(broker::insert::post), Broker),
@@ -119,6 +132,12 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/user_events", || get(broker::lists::own), Broker),
     Route::new("GET", "/events", || get(broker::events::get), Broker),
     Route::new("GET", "/events/{any}", || get(broker::events::get), Broker),
+    Route::new("GET", "/", || get(home::get), Watched),
+    Route::new("GET", "/socket/websocket", || get(phoenix::upgrade), Watched),
+    Route::new("GET", "/socket.io/", || get(socketio::get), Watched),
+    Route::new("POST", "/socket.io/", || post(socketio::post), Watched),
+    Route::new("POST", "/publish", || post(esink::publish), Watched),
+    Route::new("GET", "/ping", || get(esink::ping), Watched),
     Route::new("GET", "/livez", || get(health::livez), Watched),
     Route::new("GET", "/readyz", || get(health::readyz), Watched),
     Route::new("GET", "/metrics", || get(health::metrics), Compressed),
@@ -133,6 +152,19 @@ impl Route {
         wrap: Wrap,
     ) -> Self {
         Self { method, path, handler, wrap }
+    }
+
+    /// Whether its interface is switched on.
+    fn is_on(&self, door: &Door) -> bool {
+        match self.path {
+            "/socket.io/" => door.config.socketio.enabled,
+            "/publish" | "/ping" => door.config.esink.enabled,
+            _ => match self.wrap {
+                Broker => door.config.broker,
+                Relay => door.config.eventrelay,
+                Own | Watched | Compressed => true,
+            },
+        }
     }
 
     /// What matches no route, as metrics name it: one name, however many paths are tried.
@@ -152,7 +184,7 @@ pub(crate) fn is_route(path: &str) -> bool {
 /// The router over all routes.
 pub(crate) fn router(door: Door) -> Router {
     let mut router = Router::new();
-    for route in ROUTES.iter().filter(|route| route.wrap != Broker || door.config.broker) {
+    for route in ROUTES.iter().filter(|route| route.is_on(&door)) {
         let mut handler = (route.handler)();
         if route.wrap == Compressed {
             handler = handler.layer(from_fn(layers::compress));

@@ -26,7 +26,7 @@ async fn stream(door: &Door, parts: &request::Parts) -> Result<Response, Refusal
 }
 
 async fn page(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> {
-    let who = gate::bearer(door, &parts.headers).await?;
+    let who = gate::counted(door, parts).await?;
     let topic = address::topic(&parts.uri)?;
     let query = Query::parse(&parts.uri, &["after", "limit", "name", "filter", "from"])?;
     let (limit, filter) = (query.limit(door.tidings.limits())?, query.filter()?);

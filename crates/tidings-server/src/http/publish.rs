@@ -5,6 +5,7 @@
 
 use super::body::Parts;
 use super::{Route, address, cloudevents, layers, ndjson, reply};
+use crate::rates::Call;
 use crate::refusal::Refusal;
 use crate::{Door, gate, wire};
 use axum::extract::{Request, State};
@@ -40,6 +41,7 @@ async fn answer(door: &Door, request: Request) -> Response {
 
 async fn publish(door: &Door, head: &request::Parts, body: &mut Parts) -> Result<Response, Refusal> {
     let who = gate::bearer(door, &head.headers).await?;
+    gate::count(door, head, &who, Call::Publish)?;
     let topic = address::topic(&head.uri)?;
     address::Query::parse(&head.uri, &[])?;
     let max = door.tidings.limits().body_bytes;

@@ -25,6 +25,9 @@ pub fn encode(snapshot: &Snapshot, style: Style) -> Bytes {
         }
         Style::Ws => snapshot.encoded(WS, |s| text_frame(&json(s, true))).clone(),
         Style::EntitySync => snapshot.encoded(ENTITY_SYNC, frames).clone(),
+        Style::Phoenix(_) => Bytes::new(),
+        // Nobody watches entities there.
+        Style::SocketIo => Bytes::new(),
     }
 }
 
@@ -76,10 +79,12 @@ pub fn trouble(trouble: &Trouble, style: Style) -> Bytes {
         Style::Ws => super::ws_notice(&serde_json::json!({
             "op": "error", "code": code, "message": message, "entity": entity, "id": id,
         })),
+        Style::Phoenix(_) => Bytes::new(),
         Style::EntitySync => super::ws_notice(&serde_json::json!({
             "action": "error",
             "body": { "code": code, "message": message, "entity": entity, "id": id },
         })),
+        Style::SocketIo => Bytes::new(),
     }
 }
 

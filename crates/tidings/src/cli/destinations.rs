@@ -26,7 +26,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Create a destination and print its id: a webhook with --url, a copy with --to, else a queue.
+    /// Create a destination and print its id: a webhook with --webhook, a copy with --to, else a queue.
     Create {
         #[command(flatten)]
         client: client::Args,
@@ -35,7 +35,7 @@ enum What {
         topic: String,
         /// Post events to this URL
         #[arg(long, value_name = "URL", conflicts_with_all = ["to", "websocket"])]
-        url: Option<String>,
+        webhook: Option<String>,
         /// Copy events to this topic
         #[arg(long, value_name = "TOPIC", conflicts_with = "websocket")]
         to: Option<String>,
@@ -182,9 +182,9 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let client = Client::new(args.client(), context)?;
     match args.what {
         What::List { json, .. } => list(&client, json).await,
-        What::Create { name, topic, url, to, websocket, from, settings, .. } => {
+        What::Create { name, topic, webhook, to, websocket, from, settings, .. } => {
             let mut fields = settings.fields()?;
-            let kind = match (&url, &to, websocket) {
+            let kind = match (&webhook, &to, websocket) {
                 (Some(_), ..) => "webhook",
                 (_, Some(_), _) => "topic",
                 (_, _, true) => "websocket",
@@ -196,7 +196,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             put("name", Some(name));
             put("topic", Some(topic));
             put("kind", Some(kind.into()));
-            put("url", url);
+            put("url", webhook);
             put("target", to);
             put("from", from);
             let made = send(&client, Method::POST, "/v1/destinations", Some(&fields.into())).await?;

@@ -9,6 +9,7 @@ mod export;
 mod fields;
 mod grants;
 mod import;
+mod inbound;
 mod keys;
 mod lines;
 mod publish;
@@ -58,6 +59,8 @@ enum Command {
     Sources(sources::Args),
     /// Add, list, change and remove users.
     Users(users::Args),
+    /// Add, list and remove inbound webhooks.
+    Inbound(inbound::Args),
     /// Add, list, change and revoke API keys.
     Keys(keys::Args),
     /// Manage webhooks, queues and copies, and see what became of deliveries.
@@ -133,6 +136,7 @@ impl Cli {
             Some(Command::Topics(args)) => &args.client.place,
             Some(Command::Sources(args)) => &args.client.place,
             Some(Command::Users(args)) => args.place(),
+            Some(Command::Inbound(args)) => args.place(),
             Some(Command::Keys(args)) => args.place(),
             Some(Command::Destinations(args)) => args.place(),
             Some(Command::Check(args)) => &args.place,
@@ -166,6 +170,7 @@ pub fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Topics(args) => wait(topics::run(args, &context)),
         Command::Sources(args) => wait(sources::run(args, &context)),
         Command::Users(args) => wait(users::run(args, &context)),
+        Command::Inbound(args) => wait(inbound::run(args, &context)),
         Command::Keys(args) => wait(keys::run(args, &context)),
         Command::Destinations(args) => wait(destinations::run(args, &context)),
         Command::Export(args) => wait(export::run(args, &context)),

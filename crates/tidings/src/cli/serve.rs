@@ -10,6 +10,10 @@ use tidings::{Builder, Running};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Every setting has a variable, TIDINGS_SECTION_NAME. Esink's variables (TABLE_NAMES, SECURITY_TOKEN, \
+    TABLE_AUTH_COLUMN_ROUTING ...) start Tidings as Esink is."
+)]
 pub struct Args {
     #[command(flatten)]
     pub place: Place,
@@ -31,6 +35,9 @@ pub struct Args {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<String>,
+    /// An address and port for gRPC alone, such as 127.0.0.1:50051, beside the port shared with HTTP
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    grpc_listen: Option<String>,
     /// How long a user's token is good for, in seconds (Broker's flag) [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     expiry: Option<String>,
@@ -81,6 +88,7 @@ impl Args {
             many("--origin", "http.origins", &self.origin),
             one("--tls-cert", "http.tls.cert", self.tls_cert.clone()),
             one("--tls-key", "http.tls.key", self.tls_key.clone()),
+            one("--grpc-listen", "grpc.listen", self.grpc_listen.clone()),
             many("--jwks", "auth.jwks", &self.jwks),
             many("--pem", "auth.pem", &self.pem),
             many("--secret", "auth.secrets", &self.secret),
@@ -124,15 +132,17 @@ async fn serve(config: Config, port_file: Option<PathBuf>) -> Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // By default this signal kills. Certificates are read anew whenever their files change, asked or not.
     let _hangup = signal(SignalKind::hangup())?;
-    let (dir, scheme) =
-        (config.data.display().to_string(), if config.http.tls.is_some() { "https" } else { "http" });
+    let dir = config.data.display().to_string();
     let mut running = Builder::new(config).start().await.map_err(explain)?;
     greet(&running, &dir);
-    let address = running.addr();
+    let (address, scheme) = (running.addr(), if running.is_tls() { "https" } else { "http" });
     if let Some(path) = port_file {
         std::fs::write(&path, format!("{}\n", address.port())).with_context(|| path.display().to_string())?;
     }
     eprintln!("listening on {scheme}://{}", reachable(address));
+    if let Some(address) = running.grpc_addr() {
+        eprintln!("listening for gRPC on {}", reachable(address));
+    }
     tokio::select! {
         () = either(&mut interrupt, &mut terminate) => {}
         () = running.ended() => anyhow::bail!("the server ended unexpectedly (internal)"),

@@ -1,7 +1,12 @@
 //! Lays file, environment and flags over each other, one setting at a time, so that a refusal names who said it.
 
+#[cfg(test)]
+mod tests;
+
 use super::broker::{self, Way};
-use super::{Config, ConfigError, check_secret};
+use super::distance::distance;
+use super::eventrelay::{self, Variables};
+use super::{Config, ConfigError, check_secret, esink};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use tidings_engine::auth::SignUp;
@@ -9,7 +14,7 @@ use toml::{Table, Value};
 
 /// How a setting is written in an environment variable or a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Number,
     /// `true` or `false`.
@@ -18,7 +23,7 @@ enum Kind {
     List,
 }
 
-/// Every setting, by its place in `tidings.toml`. The variable is `TIDINGS_` and the place with `_` for `.`.
+/// Settings, by their place in `tidings.toml`. The variable is `TIDINGS_` and the place with `_` for `.`.
 const SETTINGS: &[(&str, Kind)] = &[
     ("data", Kind::Text),
     ("log_level", Kind::Text),
@@ -34,12 +39,19 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("http.heartbeat_ms", Kind::Number),
     ("http.drain_ms", Kind::Number),
     ("http.retry_spread_ms", Kind::Number),
+    ("grpc.off", Kind::Truth),
+    ("grpc.listen", Kind::Text),
+    ("grpc.tls.cert", Kind::Text),
+    ("grpc.tls.key", Kind::Text),
+    ("grpc.plaintext", Kind::Truth),
+    ("grpc.client_ca", Kind::Text),
     ("limits.topics", Kind::Number),
     ("limits.api_keys", Kind::Number),
     ("limits.event_bytes", Kind::Number),
     ("limits.body_bytes", Kind::Number),
     ("limits.batch_events", Kind::Number),
     ("limits.stream_topics", Kind::Number),
+    ("limits.pull_scan_events", Kind::Number),
     ("limits.page_events", Kind::Number),
     ("limits.page_events_default", Kind::Number),
     ("limits.connections", Kind::Number),
@@ -81,8 +93,22 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("entities.write_timeout_ms", Kind::Number),
     ("entities.pass_through", Kind::Text),
     ("entities.pass_through_timeout_ms", Kind::Number),
+    ("eventrelay.enabled", Kind::Truth),
+    ("rates.publish", Kind::Text),
+    ("rates.other", Kind::Text),
+    ("rates.relay_publish", Kind::Text),
+    ("rates.relay_publish_passing", Kind::Text),
+    ("rates.relay_create_topic", Kind::Text),
+    ("rates.relay_other", Kind::Text),
     ("broker.enabled", Kind::Truth),
     ("broker.topics", Kind::List),
+    ("inbound.max", Kind::Number),
+    ("inbound.burst", Kind::Number),
+    ("inbound.per_minute", Kind::Number),
+    ("phoenix.enabled", Kind::Truth),
+    ("phoenix.silence_ms", Kind::Number),
+    ("limits.socket_channels", Kind::Number),
+    ("limits.join_bytes", Kind::Number),
     ("limits.broker_list_events", Kind::Number),
     ("limits.broker_list_bytes", Kind::Number),
     ("limits.broker_frame_bytes", Kind::Number),
@@ -121,13 +147,16 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("time.step_max_ms", Kind::Number),
 ];
 
+/// Every setting there is.
+fn all() -> impl Iterator<Item = &'static (&'static str, Kind)> {
+    SETTINGS.iter().chain(esink::SETTINGS)
+}
+
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
 const SHORT: &[(&str, &str)] =
     &[("TIDINGS_PORT", "port"), ("TIDINGS_SECRET", "auth.secrets"), ("TIDINGS_BUS", "bus.url")];
 /// Variables that are no settings of the server.
 const OTHERS: &[&str] = &["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_TOKEN"];
-/// Another system's name for a shared secret; it verifies beside all others.
-const ER_JWT_SECRET: &str = "ER_JWT_SECRET";
 
 /// One setting as a flag or variable says it.
 #[derive(Debug, Clone)]
@@ -160,8 +189,14 @@ pub struct Layers {
     extra_secrets: Vec<String>,
     /// Started as Broker is started.
     way: Way,
+    /// What EventRelay's variables say.
+    relay: Variables,
+    /// A port was named in our own words.
+    has_port: bool,
     /// An address was named, not only a port.
     has_address: bool,
+    /// Started as Esink is started, with what its environment says beside settings.
+    esink: Option<esink::Environment>,
 }
 
 impl Layers {
@@ -178,6 +213,7 @@ impl Layers {
         self.config = toml::from_str(&text).map_err(refuse)?;
         self.table = toml::from_str(&text).map_err(refuse)?;
         self.has_address = self.has("http", "listen");
+        self.has_port = self.has_address;
         let said_by = format!("{}: auth.secrets", path.display());
         self.config.auth.secrets.iter().try_for_each(|secret| check_given(&said_by, &secret.0))?;
         Ok(self)
@@ -188,7 +224,15 @@ impl Layers {
         mut self,
         variables: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
-        let mut settings = Vec::new();
+        let variables: Vec<(&str, &str)> = variables.into_iter().collect();
+        let names_port =
+            |name: &str| known(name).is_some_and(|(place, _)| matches!(place, "port" | "http.listen"));
+        let has_port = variables.iter().any(|(name, _)| names_port(name));
+        let is_told = has_port || self.has_address;
+        self.relay = Variables::read(variables.iter().copied(), is_told)?;
+        // First, so that our own variables win.
+        let mut settings = self.relay.settings.clone();
+        settings.extend(self.esinks(variables.iter().copied())?);
         for (name, value) in variables {
             if name == broker::SAVE_PATH {
                 // First, so that our own variable wins whichever comes first.
@@ -196,7 +240,7 @@ impl Layers {
                 settings.insert(0, data);
                 self = self.started_as(Way { signs_up: true, is_brokers: true });
             }
-            if name == ER_JWT_SECRET {
+            if name == eventrelay::JWT_SECRET {
                 check_secret(name, value)?;
                 self.extra_secrets.push(value.to_owned());
             }
@@ -218,14 +262,31 @@ impl Layers {
         self.settings(settings)
     }
 
+    /// Takes in what Esink's variables say; its settings are still to be laid.
+    fn esinks<'a>(
+        &mut self,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Vec<Setting>, ConfigError> {
+        let Some(mut found) = esink::read(variables)? else { return Ok(Vec::new()) };
+        found.describe(&mut self.table);
+        self.read("TABLE_NAMES")?;
+        let settings = std::mem::take(&mut found.settings);
+        self.esink = Some(found);
+        Ok(settings)
+    }
+
     /// Lays single settings over that. A pair of TLS files, and an address with its port, may come in any order.
     pub fn settings(mut self, mut settings: Vec<Setting>) -> Result<Self, ConfigError> {
         settings.sort_by_key(|s| (s.place == "port", s.place));
         for i in 0..settings.len() {
             self.set(&settings[i])?;
             // The certificate alone is not yet a whole setting; its key comes next in order.
-            let is_half = settings[i].place == "http.tls.cert"
-                && settings.get(i + 1).is_some_and(|next| next.place == "http.tls.key");
+            let key = match settings[i].place {
+                "http.tls.cert" => "http.tls.key",
+                "grpc.tls.cert" => "grpc.tls.key",
+                _ => "",
+            };
+            let is_half = settings.get(i + 1).is_some_and(|next| next.place == key);
             if !is_half {
                 self.read(&settings[i].said_by)?;
             }
@@ -273,6 +334,13 @@ impl Layers {
     /// What is set in the end.
     pub fn finish(mut self) -> Config {
         self.go_brokers_way();
+        if let Some(esink) = self.esink.take() {
+            let has = |word| self.has("http", word);
+            let said =
+                esink::Said { address: self.has_address, port: has("listen"), origins: has("origins") };
+            esink.apply(said, &mut self.config);
+        }
+        self.relay.finish(&mut self.config, self.has_port);
         self.config.auth.others.extend(self.extra_secrets.into_iter().map(super::SharedSecret));
         self.config
     }
@@ -301,6 +369,8 @@ impl Layers {
         }
         table.insert(rest.to_owned(), value);
         self.has_address |= setting.place == "http.listen";
+        let is_port = matches!(setting.place, "port" | "http.listen");
+        self.has_port |= is_port && !eventrelay::is_ours(&setting.said_by);
         Ok(())
     }
 
@@ -326,7 +396,7 @@ impl Layers {
 
 fn value(place: &str, setting: &Setting) -> Result<Value, String> {
     let text = setting.values.first().map_or("", String::as_str);
-    match SETTINGS.iter().find(|(own, _)| *own == place).map(|(_, kind)| kind) {
+    match all().find(|(own, _)| *own == place).map(|(_, kind)| kind) {
         Some(Kind::Number) => text.parse().map(Value::Integer).map_err(|_| "not a number".into()),
         Some(Kind::Truth) => text.parse().map(Value::Boolean).map_err(|_| "neither true nor false".into()),
         Some(Kind::List) => Ok(Value::Array(setting.values.iter().cloned().map(Value::String).collect())),
@@ -349,133 +419,15 @@ fn variable(place: &str) -> String {
 
 fn known(name: &str) -> Option<(&'static str, Kind)> {
     let place = SHORT.iter().find(|(short, _)| *short == name).map(|(_, place)| *place);
-    let kind = |place| SETTINGS.iter().find(|(own, _)| *own == place).map_or(Kind::Number, |(_, kind)| *kind);
+    let kind = |place| all().find(|(own, _)| *own == place).map_or(Kind::Number, |(_, kind)| *kind);
     match place {
         Some(place) => Some((place, kind(place))),
-        None => SETTINGS.iter().find(|(place, _)| variable(place) == name).copied(),
+        None => all().find(|(place, _)| variable(place) == name).copied(),
     }
 }
 
 fn nearest(name: &str) -> String {
-    let all = SETTINGS.iter().map(|(place, _)| variable(place));
+    let all = all().map(|(place, _)| variable(place));
     let short = SHORT.iter().map(|(name, _)| *name).chain(OTHERS.iter().copied()).map(String::from);
     all.chain(short).min_by_key(|known| distance(name, known)).expect("there are settings")
-}
-
-/// How many characters differ (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let cost = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tidings_engine::auth::UserSettings;
-    use tidings_model::Limits;
-
-    fn file(text: &str) -> Result<Layers, ConfigError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tidings.toml");
-        std::fs::write(&path, text).unwrap();
-        Layers::default().file(&path)
-    }
-
-    fn flag(place: &'static str, value: &str) -> Setting {
-        Setting { said_by: format!("--{place}"), place, values: vec![value.into()] }
-    }
-
-    #[test]
-    fn flags_win_over_environment_over_file_over_defaults() {
-        let text = "data = \"a\"\n[http]\nlisten = \"127.0.0.2:1\"\nping_ms = 5\n[limits]\ntopics = 7\n";
-        let env =
-            [("TIDINGS_PORT", "2"), ("TIDINGS_HTTP_PING_MS", "6"), ("TIDINGS_DATA", "b"), ("HOME", "/")];
-        let flags = vec![flag("port", "3"), flag("data", "c")];
-        let config = file(text).unwrap().environment(env).unwrap().settings(flags).unwrap().finish();
-        assert_eq!(config.data.to_str(), Some("c"));
-        assert_eq!(config.http.listen.to_string(), "127.0.0.2:3");
-        assert_eq!((config.http.ping_ms, config.limits.topics, config.http.heartbeat_ms), (6, 7, 15_000));
-    }
-
-    #[test]
-    fn unknown_words_are_refused_with_the_place_or_the_nearest_name() {
-        let error = file("\n[http]\nport = 1\n").err().unwrap().to_string();
-        assert!(error.contains("tidings.toml, line 3") && error.contains("unknown field `port`"), "{error}");
-        let error = Layers::default().environment([("TIDINGS_HTTP_ORIGIN", "x")]).err().unwrap().to_string();
-        assert_eq!(error, "no setting is called TIDINGS_HTTP_ORIGIN; did you mean TIDINGS_HTTP_ORIGINS?");
-        let error = Layers::default().environment([("TIDINGS_THREADS", "x")]).err().unwrap().to_string();
-        assert_eq!(error, "TIDINGS_THREADS: not a number");
-        let error = Layers::default().settings(vec![flag("http.listen", "here")]).err().unwrap().to_string();
-        assert!(error.starts_with("--http.listen: not an IP address"), "{error}");
-        let error = Layers::default().settings(vec![flag("http.tls.cert", "c")]).err().unwrap().to_string();
-        assert!(error.contains("missing field `key`"), "{error}");
-    }
-
-    #[test]
-    fn a_short_secret_is_taken_as_ours_only_and_long_ones_all_count() {
-        let name = "ER_JWT_SECRET";
-        let error = Layers::default().environment([(name, "hush")]).err().unwrap().to_string();
-        assert!(error.starts_with(name) && error.contains("at least 32"), "{error}");
-        assert!(!error.contains("hush"));
-        let config = Layers::default().environment([("TIDINGS_SECRET", "hush")]).unwrap().finish();
-        assert!(config.auth.secrets[0].is_short());
-        assert!(
-            Layers::default()
-                .environment([("TIDINGS_SECRET", ",")])
-                .unwrap()
-                .finish()
-                .auth
-                .secrets
-                .is_empty()
-        );
-        let long = "x".repeat(32);
-        let layers = file(&format!("[auth]\nsecrets = [\"{long}\"]")).unwrap();
-        let config = layers.environment([("ER_JWT_SECRET", long.as_str())]).unwrap().finish();
-        assert_eq!((config.auth.secrets.len(), config.auth.others.len()), (1, 1));
-        assert!(!format!("{config:?}").contains(&long));
-    }
-
-    #[test]
-    fn every_setting_has_a_variable() {
-        let mut full = Table::new();
-        full.insert("http".into(), Value::try_from(tidings_server::Config::default()).unwrap());
-        full.insert("limits".into(), Value::try_from(Limits::default()).unwrap());
-        full.insert("broker".into(), Value::try_from(crate::config::Broker::default()).unwrap());
-        full.insert("users".into(), Value::try_from(UserSettings::default()).unwrap());
-        full.insert("log".into(), Value::try_from(crate::config::Log::default()).unwrap());
-        full.insert("entities".into(), Value::try_from(tidings_server::EntitySync::default()).unwrap());
-        full.insert("time".into(), Value::try_from(tidings_drivers::time::Config::default()).unwrap());
-        for (section, value) in &full {
-            for word in value.as_table().unwrap().keys() {
-                let place = format!("{section}.{word}");
-                assert!(SETTINGS.iter().any(|(own, _)| *own == place), "{place} has no variable");
-            }
-        }
-        for (place, kind) in SETTINGS {
-            let value = match (*place, kind) {
-                ("http.listen", _) => "127.0.0.1:1",
-                ("entities.auth", _) => "jwt",
-                ("http.proxies", _) => "127.0.0.1",
-                ("users.sign_up", _) => "open",
-                ("users.password_hash", _) => "bcrypt",
-                (_, Kind::Number) => "1",
-                (_, Kind::Truth) => "true",
-                _ => "x",
-            };
-            let mut env = vec![(variable(place), value)];
-            if place.starts_with("http.tls") {
-                env = vec![("TIDINGS_HTTP_TLS_KEY".into(), "x"), ("TIDINGS_HTTP_TLS_CERT".into(), "x")];
-            }
-            let done = Layers::default().environment(env.iter().map(|(n, v)| (n.as_str(), *v)));
-            assert!(done.is_ok(), "{place}: {:?}", done.err());
-        }
-    }
 }

@@ -2,15 +2,19 @@
 
 mod bad_input;
 mod broker;
+mod channels;
 mod cli;
 mod crash;
 mod delivery;
 mod entities;
+mod esink;
 mod eventrelay;
 mod filter;
 mod gate;
+mod grpc;
 mod harness;
 mod http;
+mod inbound;
 mod library;
 mod mariadb;
 mod postgres;

@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, webhooks};
+use super::{broker, length, postgres, rpc, socketio, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -65,6 +65,44 @@ pub const ALL: &[Figure] = &[
     },
     Figure { name: "entities-nats", what: "the same over NATS", take: entities::over_nats },
     Figure { name: "entities-idle", what: "10,000 idle clients of entity-sync", take: entities::idle },
+    Figure {
+        name: "postgres-latency",
+        what: "from an insert in PostgreSQL to an SSE client, 100 transactions/s, against a bare client",
+        take: postgres::latency,
+    },
+    Figure {
+        name: "postgres-rate",
+        what: "rows captured a second, in transactions of 1 and of 200 rows, against a bare client",
+        take: postgres::rate,
+    },
+    Figure {
+        name: "postgres-large",
+        what: "memory through a transaction of 1,000,000 rows",
+        take: postgres::large,
+    },
+    Figure {
+        name: "postgres-triggers",
+        what: "a write with our triggers against one with a bare NOTIFY",
+        take: postgres::triggers,
+    },
+    Figure {
+        name: "grpc-publish",
+        what: "single publishes over gRPC against HTTP, 64 connections",
+        take: rpc::publish,
+    },
+    Figure { name: "grpc-stream", what: "PublishStream over one connection", take: rpc::stream },
+    Figure { name: "grpc-pull", what: "pages of 1,000 events over one connection", take: rpc::pull },
+    Figure {
+        name: "grpc-fan",
+        what: "1,000 Subscribe streams against 1,000 WebSockets, 50 events/s",
+        take: rpc::fan,
+    },
+    Figure { name: "socketio-fan", what: "1,000 Socket.IO clients, 50 events/s", take: socketio::fan },
+    Figure {
+        name: "socketio-burst",
+        what: "1,000 Socket.IO clients, as fast as it goes",
+        take: socketio::burst,
+    },
     Figure { name: "start", what: "first answer and memory on an empty log", take: start },
     Figure {
         name: "broker-connect",
@@ -84,7 +122,7 @@ pub const ALL: &[Figure] = &[
     },
     Figure {
         name: "webhooks-topic",
-        what: "webhooks one after the other, against the receiver's round trip",
+        what: "webhooks one after the other, to a receiver that takes 1 ms",
         take: webhooks::by_topic,
     },
     Figure { name: "webhooks-idle", what: "10,000 destinations while nothing happens", take: webhooks::idle },
@@ -97,7 +135,7 @@ pub const GROWTH_MAX: f64 = 1.25;
 pub const DELIVERY: &str = "us/delivery";
 pub const PUBLISH: &str = "us/publish";
 
-fn pair(stage: &Stage) -> Result<(Server, Process)> {
+pub fn pair(stage: &Stage) -> Result<(Server, Process)> {
     Ok((stage.server()?, stage.yardstick()?))
 }
 

@@ -68,6 +68,10 @@ impl Call {
             let frame = r#"{"op":"subscribe","ref":"1","topic":"t","from":"latest"}"#;
             return call.with("path", "/v1/ws").with("send", frame).with("ready", "subscribed");
         }
+        if protocol == "grpc" {
+            // There the path is the topic.
+            return call.with("path", "t");
+        }
         call.with("path", "/v1/topics/t/events?from=latest")
     }
 

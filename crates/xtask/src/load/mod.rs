@@ -8,7 +8,10 @@ mod entities;
 mod figures;
 mod length;
 mod meter;
+mod postgres;
 mod row;
+mod rpc;
+mod socketio;
 mod stage;
 mod webhooks;
 

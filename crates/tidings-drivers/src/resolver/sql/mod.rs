@@ -9,6 +9,7 @@ mod json;
 mod mysql;
 mod postgres;
 mod sqlite;
+mod tokens;
 
 use std::sync::Arc;
 use tidings_engine::entities::{self, Answer, Resolver, Rows, Secret};
@@ -37,6 +38,10 @@ pub enum Error {
     NoQuery,
     #[error("at least one connection is needed")]
     NoConnection,
+    #[error("tokens are looked up in PostgreSQL, MySQL or MariaDB")]
+    NoTokens,
+    #[error("the name of a table or column is empty")]
+    NameEmpty,
 }
 
 /// A database with its connections, made when they are needed. Cheap to clone.

@@ -97,6 +97,21 @@ impl MySql {
     }
 }
 
+impl MySql {
+    /// The first two columns of each row that `query` finds with `texts` for its marks.
+    pub async fn pairs(&self, query: &str, texts: &[&str]) -> Result<Vec<(String, String)>, Error> {
+        let connection = timeout(CONNECT_WITHIN, self.pool.get_conn()).await;
+        let connection = connection.map_err(|_| failed("no connection in time"))?.map_err(failed)?;
+        let mut lent = Lent { connection: Some(connection), opts: self.opts.clone() };
+        let values = texts.iter().map(|text| Value::Bytes(text.as_bytes().to_vec())).collect();
+        let rows = lent.connection().exec(query, Params::Positional(values)).await;
+        if rows.as_ref().map_or_else(|error| matches!(error, mysql_async::Error::Server(_)), |_| true) {
+            lent.give_back();
+        }
+        rows.map_err(failed)
+    }
+}
+
 impl Lent {
     fn connection(&mut self) -> &mut Conn {
         self.connection.as_mut().expect("taken only at the end")

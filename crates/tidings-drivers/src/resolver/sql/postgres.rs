@@ -92,6 +92,29 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// The first two columns of each row that `query` finds with `$1` read from a text.
+    pub async fn pairs(&self, query: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
+        let object = self.pool.get().await.map_err(failed)?;
+        let cancel = object.cancel_token();
+        let lent = Lent { object: Some(object), cancel, tls: self.tls.clone() };
+        let done = async {
+            let statement = lent.client().prepare_cached(query).await?;
+            let rows = lent.client().query(&statement, &[&AsText(text)]).await?;
+            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        };
+        let done: Result<_, tokio_postgres::Error> = done.await;
+        if done.as_ref().map_or_else(|error| error.as_db_error().is_some(), |_| true) {
+            lent.give_back();
+        }
+        match done {
+            // A text that is no value of the column's type is in no row.
+            Err(error) if is_unreadable(&error) => Ok(Vec::new()),
+            done => done.map_err(failed),
+        }
+    }
+}
+
 impl Lent {
     fn client(&self) -> &Object {
         self.object.as_ref().expect("taken only at the end")

@@ -208,3 +208,84 @@ impl Rest {
         Ok(values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message as PostgreSQL 15 sent it.
+    fn recorded(hex: &str) -> Message {
+        decode(bytes(hex)).expect(hex)
+    }
+
+    fn bytes(hex: &str) -> Bytes {
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(byte).collect::<Vec<u8>>().into()
+    }
+
+    fn text(text: &'static str) -> Value {
+        Value::Text(Bytes::from_static(text.as_bytes()))
+    }
+
+    const RELATION: &str = "52000040097075626c69630074006400030169640000000017ffffffff00620000000019ffffffff006e00000006a4ffffffff";
+    const KEY_CHANGED: &str = "55000040094b00037400000001316e6e4e00037400000001337400000002c3a96e";
+
+    #[test]
+    fn transactions_have_a_beginning_and_an_end() {
+        let begin = recorded("4200000000015305e0000303c7cce128a9000002d8");
+        let at_micros = 0x0003_03c7_cce1_28a9;
+        assert_eq!(begin, Message::Begin { commit: Lsn(0x15305e0), at_micros, xid: 0x2d8 });
+        let commit = recorded("430000000000015305e00000000001530610000303c7cce128a9");
+        assert_eq!(commit, Message::Commit { end: Lsn(0x1530610) });
+    }
+
+    #[test]
+    fn relations_name_their_columns_and_types() {
+        let Message::Relation(relation) = recorded(RELATION) else { panic!("no relation") };
+        assert_eq!((relation.schema.as_str(), relation.name.as_str(), relation.id), ("public", "t", 0x4009));
+        let columns: Vec<_> =
+            relation.columns.iter().map(|c| (c.name.as_str(), c.type_id, c.is_key)).collect();
+        assert_eq!(columns, [("id", 23, true), ("b", 25, false), ("n", 1700, false)]);
+    }
+
+    #[test]
+    fn rows_are_what_they_were_and_what_they_became() {
+        let relation = 0x4009;
+        let new = vec![text("1"), text("é"), Value::Null];
+        assert_eq!(
+            recorded("49000040094e00037400000001317400000002c3a96e"),
+            Message::Insert { relation, new }
+        );
+        let new = vec![text("2"), Value::Unchanged, text("2")];
+        let update = recorded("55000040094e000374000000013275740000000132");
+        assert_eq!(update, Message::Update { relation, old: Old::Unsaid, new });
+        let old = Old::Key(vec![text("1"), Value::Null, Value::Null]);
+        let new = vec![text("3"), text("é"), Value::Null];
+        assert_eq!(recorded(KEY_CHANGED), Message::Update { relation, old, new });
+        let update = recorded("55000040094f00037400000001396e6e4e00037400000001396e740000000131");
+        let old = Old::Row(vec![text("9"), Value::Null, Value::Null]);
+        assert_eq!(update, Message::Update { relation, old, new: vec![text("9"), Value::Null, text("1")] });
+        let old = Old::Key(vec![text("2"), Value::Null, Value::Null]);
+        assert_eq!(recorded("44000040094b00037400000001326e6e"), Message::Delete { relation, old });
+        assert_eq!(recorded("54000000010000004009"), Message::Truncate { relations: vec![relation] });
+    }
+
+    #[test]
+    fn what_an_application_says_is_told_from_its_rows() {
+        let said = recorded("4d010000000001531c606e65777300000000027b7d");
+        let (end, prefix, content) = (Lsn(0x1531c60), "news".to_owned(), Bytes::from_static(b"{}"));
+        assert_eq!(said, Message::Said { is_transactional: true, end, prefix, content });
+    }
+
+    #[test]
+    fn a_message_that_is_cut_or_unknown_is_an_error() {
+        for whole in [RELATION, KEY_CHANGED] {
+            for length in 0..whole.len() / 2 {
+                assert_eq!(decode(bytes(&whole[..2 * length])), Err(Malformed), "{length} bytes");
+            }
+        }
+        assert_eq!(decode(bytes("5a00")), Err(Malformed));
+        // A count that no message could hold costs no memory beforehand.
+        assert_eq!(decode(bytes("54ffffffff00")), Err(Malformed));
+    }
+}

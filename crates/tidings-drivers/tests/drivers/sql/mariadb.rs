@@ -29,6 +29,7 @@ async fn mariadb_keeps_the_promises() {
     }
     let source = source(&url);
     keeps_the_promises(&source, &WORDS).await;
+    tokens_count_as_they_are_written(&source).await;
     every_type_keeps_its_value(&source, &mut connection).await;
     odd_ids_cost_no_connection(&source).await;
     drop(connection);

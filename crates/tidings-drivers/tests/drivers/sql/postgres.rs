@@ -36,6 +36,7 @@ async fn postgresql_keeps_the_promises() {
     client.batch_execute(FORGET).await.unwrap();
     let source = source(&url);
     keeps_the_promises(&source, &WORDS).await;
+    tokens_count_as_they_are_written(&source).await;
     every_type_keeps_its_value(&source).await;
     ids_are_read_as_the_type_that_is_asked_for(&source).await;
     a_changed_table_needs_no_restart(&source, &client).await;

@@ -12,13 +12,14 @@ pub use record::{ApiKey, ApiKeyPatch, IssuedApiKey, NewApiKey, open};
 pub use refusal::ApiKeyError;
 
 use super::Secret;
-use super::leases::Leases;
 use crate::{Error, Tidings};
 use record::Record;
 use serde::Serialize;
 use std::sync::Arc;
 use tidings_log::{Batch, RegistryChange};
-use tidings_model::{Destinations, Grant, Grants, KeyHold, KeyKind, Lease, Principal, Timestamp, Uuid};
+use tidings_model::{
+    Destinations, Grant, Grants, KeyHold, KeyKind, Lease, Principal, Timestamp, Topic, Uuid,
+};
 use tokio::sync::Mutex;
 
 const KIND: &str = "api_key";
@@ -37,7 +38,6 @@ struct Inner {
     signer: Option<Secret>,
     /// Held while a change is checked and committed. How many keys there are, once somebody has asked.
     changes: Mutex<Option<usize>>,
-    leases: Leases,
 }
 
 /// What a token made from a key says.
@@ -52,16 +52,18 @@ struct Claims {
 
 impl ApiKeys {
     pub(super) fn new(tidings: Tidings, signer: Option<Secret>) -> Self {
-        Self(Arc::new(Inner { tidings, signer, changes: Mutex::default(), leases: Leases::default() }))
+        Self(Arc::new(Inner { tidings, signer, changes: Mutex::default() }))
     }
 
     /// Creates a key. Its secret is in the answer and nowhere else.
     ///
     /// # Errors
-    /// When `caller` is no admin, the name is taken, or the kind takes none of what it was given.
+    /// When `caller` is no admin, the name is taken, the kind takes none of what it was given, or a destination
+    /// is unknown.
     pub async fn create(&self, caller: &Principal, new: NewApiKey) -> Result<IssuedApiKey, Error> {
         admin(caller)?;
         let (record, secret) = Record::issue(new, self.now())?;
+        self.check_destinations(record.destinations().iter())?;
         let mut count = self.0.changes.lock().await;
         if self.id_of(&record.name).await?.is_some() {
             return Err(ApiKeyError::NameTaken.into());
@@ -128,12 +130,15 @@ impl ApiKeys {
     /// Gives a key other lists. Counts at once, also for connections that are open.
     ///
     /// # Errors
-    /// When `caller` is no admin, the key is revoked, or its kind takes none of that.
+    /// When `caller` is no admin, the key is revoked, its kind takes none of that, or a destination is unknown.
     pub async fn update(&self, caller: &Principal, id: Uuid, patch: ApiKeyPatch) -> Result<ApiKey, Error> {
         let change = |record: &mut Record| {
             patch.publish.as_ref().map_or(Ok(()), |grants| record.set_publish(grants))?;
             patch.subscribe.as_ref().map_or(Ok(()), |grants| record.set_subscribe(grants))?;
-            patch.destinations.as_ref().map_or(Ok(()), |ids| record.set_destinations(ids))
+            let Some(ids) = &patch.destinations else { return Ok(()) };
+            let known = record.destinations();
+            record.set_destinations(ids)?;
+            self.check_destinations(ids.iter().filter(|id| !known.contains(*id)))
         };
         self.change(caller, id, change).await
     }
@@ -171,6 +176,7 @@ impl ApiKeys {
     ) -> Result<ApiKey, Error> {
         let change = |record: &mut Record| {
             takes(record, record.kind.consumes(), "destinations")?;
+            self.check_destinations(ids.iter().copied())?;
             record.set_destinations(&record.destinations().iter().chain(ids.iter().copied()).collect())
         };
         self.change(caller, id, change).await
@@ -212,7 +218,7 @@ impl ApiKeys {
         let gone = RegistryChange { value: None, ..entry(&record) };
         let done = self.commit(vec![gone, name(&record, None)]).await;
         // Also after an error, which may leave open whether it took place.
-        self.0.leases.end(id);
+        self.0.tidings.key_leases().end(id);
         done?;
         *count = keys.map(|n| n.saturating_sub(1));
         Ok(())
@@ -243,6 +249,15 @@ impl ApiKeys {
         Ok((token, Timestamp::default().plus_millis(exp.saturating_mul(1000))))
     }
 
+    /// One that is gone may stay in a key's list; one that never was shall not come into it.
+    fn check_destinations(&self, mut ids: impl Iterator<Item = Uuid>) -> Result<(), ApiKeyError> {
+        let known = self.0.tidings.destinations();
+        match ids.find(|id| known.topic_of(*id).is_none()) {
+            None => Ok(()),
+            Some(id) => Err(ApiKeyError::Destination(id)),
+        }
+    }
+
     async fn change(
         &self,
         caller: &Principal,
@@ -258,7 +273,7 @@ impl ApiKeys {
         change(&mut record)?;
         let done = self.commit(vec![entry(&record)]).await;
         // Also after an error, which may leave open whether it took place: whoever asks again will see.
-        self.0.leases.end(id);
+        self.0.tidings.key_leases().end(id);
         done.map(|()| record.api_key())
     }
 
@@ -271,8 +286,11 @@ impl ApiKeys {
     /// The key of a caller or token that was verified before.
     pub(super) async fn held(&self, id: Uuid) -> Result<Option<Holder>, Error> {
         // Taken before the record is read: a change between the two ends it.
-        let lease = self.0.leases.of(id);
-        Ok(self.record(id).await?.map(|record| Holder { record, lease }))
+        let lease = self.0.tidings.key_leases().of(id);
+        let Some(record) = self.record(id).await? else { return Ok(None) };
+        let destinations = self.0.tidings.destinations();
+        let topics = record.destinations().iter().filter_map(|id| destinations.topic_of(id)).collect();
+        Ok(Some(Holder { record, topics, lease }))
     }
 
     async fn commit(&self, registry: Vec<RegistryChange>) -> Result<(), Error> {
@@ -311,13 +329,15 @@ impl ApiKeys {
 /// A key that somebody holds, and what ends when it changes.
 pub(super) struct Holder {
     record: Record,
+    /// Where its destinations take their events from.
+    topics: Vec<Topic>,
     lease: Arc<Lease>,
 }
 
 impl Holder {
     /// The rights of now, until `expires_at`; `None` once the key is revoked.
     pub fn principal(self, expires_at: Option<Timestamp>) -> Option<Principal> {
-        let Self { record, lease } = self;
+        let Self { record, topics, lease } = self;
         if record.revoked {
             return None;
         }
@@ -328,7 +348,10 @@ impl Holder {
         if who.is_admin {
             return Some(who);
         }
-        let (publish, subscribe) = (record.publish(), record.subscribe());
+        let publish = record.publish();
+        // Who consumes a destination may read what flows into it.
+        let topics = topics.into_iter().map(Grant::Topic);
+        let subscribe = record.subscribe().iter().cloned().chain(topics).collect();
         Some(Principal { publish, subscribe, destinations: record.destinations(), ..who })
     }
 }

@@ -12,6 +12,8 @@ pub enum ApiKeyError {
     Text { field: &'static str },
     #[error("API key {0} is already revoked")]
     Revoked(Uuid),
+    #[error("there is no destination {0}")]
+    Destination(Uuid),
     #[error("an API key of kind {kind} takes no {what}")]
     Kind { kind: KeyKind, what: &'static str },
     #[error("an API key has at most {max} topics for each direction, and as many destinations")]
@@ -34,6 +36,7 @@ impl ApiKeyError {
             Self::NameTaken => Code::KeyNameTaken,
             Self::Text { .. } | Self::TooMany { .. } | Self::Expired => Code::ParameterInvalid,
             Self::Revoked(_) => Code::KeyRevoked,
+            Self::Destination(_) => Code::DestinationUnknown,
             Self::Kind { .. } => Code::KeyKind,
             Self::Full(_) => Code::KeysFull,
             Self::NotKey => Code::Forbidden,

@@ -2,11 +2,12 @@
 
 use crate::auth::{ApiKeyPatch, ApiKeys, Gate, IssuedApiKey, Keys, NewApiKey, Secret, UserSettings, Users};
 use crate::{Hub, Tidings};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tidings_log::Clock;
 use tidings_log::memory::MemoryLog;
-use tidings_model::{Grant, Grants, KeyKind, Limits, Principal, Timestamp, Topic, Uuid};
+use tidings_model::{From, Grant, Grants, KeyKind, Limits, Principal, Timestamp, Topic, Uuid};
 
 const NOW_MS: i64 = 1_800_000_000_000;
 const OWN: &[u8] = b"the data directory's own secret, long";
@@ -23,6 +24,7 @@ impl Clock for Hand {
 struct Site {
     clock: Arc<Hand>,
     gate: Gate,
+    tidings: Tidings,
 }
 
 impl Site {
@@ -33,8 +35,9 @@ impl Site {
         let log = MemoryLog::new(Arc::clone(&clock) as _, Arc::clone(&hub) as _);
         let tidings = Tidings::new(Arc::new(log), hub, Arc::clone(&clock) as _, limits);
         let (own, shared) = (Secret::new(OWN.to_vec()), Secret::new(SHARED.to_vec()));
-        let users = Users::new(tidings, UserSettings::default(), own.clone());
-        Self { clock, gate: Gate::new(Keys::default().own(&own).secret(&shared), users) }
+        let users = Users::new(tidings.clone(), UserSettings::default(), own.clone());
+        let gate = Gate::new(Keys::default().own(&own).secret(&shared), users);
+        Self { clock, gate, tidings }
     }
 
     fn keys(&self) -> &ApiKeys {
@@ -43,6 +46,14 @@ impl Site {
 
     async fn create(&self, name: &str, kind: KeyKind) -> IssuedApiKey {
         self.keys().create(&Principal::admin(), NewApiKey::new(name, kind)).await.unwrap()
+    }
+
+    /// A queue's id.
+    async fn destination(&self, name: &str, topic: &str) -> Uuid {
+        let settings = json!({"name": name, "kind": "queue", "topic": topic});
+        let settings = serde_json::from_value(settings).unwrap();
+        let destinations = self.tidings.destinations();
+        destinations.create(&Principal::admin(), settings, &From::Latest).await.unwrap().id
     }
 
     async fn who(&self, token: &str) -> Result<Arc<Principal>, &'static str> {
@@ -62,10 +73,11 @@ fn topic(text: &str) -> Topic {
 async fn a_key_grants_what_it_was_given_and_a_wrong_secret_nothing_even_after_a_right_one() {
     let site = Site::start();
     let issued = site.create("shop", KeyKind::ProducerConsumer).await;
+    let (own, other) = (site.destination("own", "jobs:1").await, site.destination("other", "jobs").await);
     let patch = ApiKeyPatch {
         publish: Some(grants("orders:1")),
         subscribe: Some(grants("news")),
-        destinations: Some([Uuid::from_u128(7)].into_iter().collect()),
+        destinations: Some([own].into_iter().collect()),
     };
     let before = site.who(&issued.token()).await.unwrap();
     site.keys().update(&Principal::admin(), issued.key.id, patch).await.unwrap();
@@ -74,7 +86,8 @@ async fn a_key_grants_what_it_was_given_and_a_wrong_secret_nothing_even_after_a_
         assert!(who.is_current() && !who.is_admin && who.expires_at.is_none());
         assert!(who.may_publish(&topic("orders:1")) && !who.may_publish(&topic("orders")));
         assert!(who.may_subscribe(&topic("news")) && !who.may_subscribe(&topic("orders:1")));
-        assert!(who.may_consume(Uuid::from_u128(7)) && !who.may_consume(Uuid::from_u128(8)));
+        assert!(who.may_consume(own) && !who.may_consume(other));
+        assert!(who.may_subscribe(&topic("jobs:1")) && !who.may_subscribe(&topic("jobs")), "what flows in");
     }
     let wrong = IssuedApiKey { secret: "guess".into(), ..issued.clone() };
     assert_eq!(site.who(&wrong.token()).await.unwrap_err(), "token_invalid");
@@ -169,8 +182,15 @@ async fn names_are_taken_once_the_number_is_bounded_and_only_admins_may() {
     assert!(keys.by_id(&who, id).await.is_err() && keys.list(&who, None, 10).await.is_err());
     let wrong = keys.add_topics(&admin, id, &[Grant::All]).await.unwrap_err();
     assert_eq!(wrong.code().as_str(), "key_kind");
-    let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let (one, two) = (site.destination("one", "a").await, site.destination("two", "a").await);
     keys.add_destinations(&admin, id, &[one, two]).await.unwrap();
     let left = keys.remove_destinations(&admin, id, &[one]).await.unwrap().destinations;
     assert!(left.contains(two) && left.len() == 1);
+    let unknown = keys.add_destinations(&admin, id, &[Uuid::from_u128(1)]).await.unwrap_err();
+    assert_eq!(unknown.code().as_str(), "destination_unknown");
+    // One that has gone is no obstacle to a change of the others.
+    site.tidings.destinations().delete(&admin, two).await.unwrap();
+    let patch =
+        ApiKeyPatch { destinations: Some([one, two].into_iter().collect()), ..ApiKeyPatch::default() };
+    assert_eq!(keys.update(&admin, id, patch).await.unwrap().destinations.len(), 2);
 }

@@ -102,10 +102,13 @@ impl Dispatch {
             }
             Message::Replay(id, replay, answer) => {
                 let max = self.tidings.limits().destination_replays;
-                let taken = match self.outs.get_mut(&id).map(|out| &mut out.work) {
-                    Some(Work::Webhook(runner)) => runner.replay(replay, max),
-                    _ => false,
-                };
+                let (rules, open_max) =
+                    (self.tidings.delivery().rules(), self.tidings.limits().destination_open);
+                let taken = self.outs.get_mut(&id).is_some_and(|out| {
+                    out.wake(out.destination.policy(rules), open_max);
+                    let Work::Webhook(runner) = &mut out.work else { return false };
+                    runner.replay(replay, max)
+                });
                 if !taken {
                     let _ = answer.send(false);
                     return;
@@ -145,7 +148,7 @@ impl Dispatch {
             }
             Ok(page) => {
                 runner.took(page.events, page.after.0);
-                self.ledger.move_on(from.id);
+                self.ledger.pass_on(from.id);
                 return self.want(from.id);
             }
             Err(error) => {

@@ -32,6 +32,8 @@ use tokio::time::Instant;
 const INBOX: usize = 4096;
 /// The longest sleep while something is due: the clock may be set.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long progress without a delivery may wait to be put down.
+const LATER: Duration = Duration::from_secs(1);
 /// How long what is on its way may take to land at the end.
 const LAND: Duration = Duration::from_secs(3);
 
@@ -52,6 +54,8 @@ pub struct Dispatch {
     flying: usize,
     ledger: Ledger,
     commit_at: Instant,
+    /// When what may be put down later is.
+    ripe_at: Option<Instant>,
     /// Who waits for the next commit, and for the one under way.
     asking: Vec<oneshot::Sender<bool>>,
     asked: Vec<oneshot::Sender<bool>>,
@@ -80,6 +84,7 @@ pub fn start(tidings: &Tidings, services: &Services, courier: Arc<dyn Courier>) 
         flying: 0,
         ledger: Ledger::default(),
         commit_at: Instant::now(),
+        ripe_at: None,
         asking: Vec::new(),
         asked: Vec::new(),
         lives: 0,
@@ -139,7 +144,7 @@ impl Dispatch {
             let ms = at.as_millis().saturating_sub(self.tidings.clock().now().as_millis());
             now + Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(WAIT_MAX)
         });
-        let until = [commit, due, end].into_iter().flatten().min();
+        let until = [commit, due, self.ripe_at, end].into_iter().flatten().min();
         (until.is_some(), until.unwrap_or(now))
     }
 
@@ -241,8 +246,15 @@ impl Dispatch {
     fn news(&mut self, id: Uuid) {
         let Some(out) = self.outs.get_mut(&id) else { return };
         let Some(bounds) = self.tidings.log().bounds(&out.destination.topic.name) else { return };
+        if let Work::Resting { epoch, floor } = out.work {
+            if epoch == bounds.epoch && floor >= bounds.tail.0 {
+                return;
+            }
+            let policy = out.destination.policy(self.tidings.delivery().rules());
+            out.wake(policy, self.tidings.limits().destination_open);
+        }
         match &mut out.work {
-            Work::Restoring => {}
+            Work::Restoring | Work::Resting { .. } => {}
             Work::Copying { has_news, .. } => *has_news = true,
             Work::Webhook(runner) => {
                 if runner.epoch() != bounds.epoch && runner.epoch() != Epoch::NONE {
@@ -349,6 +361,7 @@ impl Dispatch {
             out.due_at = Some(at);
             self.due.push(Reverse((at, id)));
         }
+        out.rest();
     }
 
     fn begin(&mut self, at: From, step: Step, own: Arc<Destination>, policy: Policy) {
@@ -384,6 +397,14 @@ impl Dispatch {
 
     /// Commits what has gathered, unless that is under way.
     fn commit(&mut self) {
+        if !self.ledger.has_later() {
+            self.ripe_at = None;
+        } else if self.is_ending || self.ripe_at.is_some_and(|at| at <= Instant::now()) {
+            self.ledger.ripen();
+            self.ripe_at = None;
+        } else if self.ripe_at.is_none() {
+            self.ripe_at = Some(Instant::now() + LATER);
+        }
         if !self.ledger.is_due() || (Instant::now() < self.commit_at && !self.is_ending) {
             return;
         }
@@ -393,9 +414,9 @@ impl Dispatch {
             let (outs, moved) = (&self.outs, &mut moved);
             self.ledger.batch(|id| {
                 shelf.by_id(id)?;
-                let Work::Webhook(runner) = &outs.get(&id)?.work else { return None };
+                let mark = outs.get(&id)?.mark()?;
                 moved.push(id);
-                Some(runner.mark().stored(id))
+                Some(mark.stored(id))
             })
         };
         if !self.ledger.has_moved() {

@@ -152,6 +152,13 @@ impl Runner {
         self.flying == 0 && !self.is_reading && !self.is_reading_again
     }
 
+    /// Where it stands, if nothing is under way, waits, or is to be sent again.
+    pub fn rests_at(&self) -> Option<(Epoch, u64)> {
+        let is_level = self.settled.floor() >= self.tail && self.settled.floor() == self.settled.top();
+        let is_idle = self.lines.is_empty() && self.troubled.is_empty() && self.replays.is_empty();
+        (self.is_quiet() && is_level && is_idle).then_some((self.epoch, self.settled.floor()))
+    }
+
     /// Begins anew from where it stands, under another order; nothing is under way. What held its line is passed
     /// over where nothing is to be held any more.
     pub fn anew(&mut self, policy: Policy) -> Self {

@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use crate::upgrade::Upgrade;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use std::sync::Arc;
 use tidings_model::Code;
 
@@ -44,7 +44,7 @@ impl Opted {
 
 /// `GET /ws/entity-sync/`.
 pub async fn upgrade(State(door): State<Door>, mut request: Request) -> Result<Response, Refusal> {
-    if !may_call(&door, request.headers()) {
+    if !gate::may_call(&door.config, &door.config.entity_sync.origins, request.headers()) {
         let detail = "pages of other origins than this server's are listed in `entities.origins`";
         return Err(Refusal::new(Code::OriginForbidden, detail));
     }
@@ -61,23 +61,9 @@ pub async fn upgrade(State(door): State<Door>, mut request: Request) -> Result<R
     let (own, slot) = (door.clone(), request.extensions().get::<Slot>().cloned());
     let (response, taken) = upgrade.accept();
     door.services.spawn("entity-sync", async move {
-        let Some((socket, early)) = taken.await else { return };
-        Box::pin(session::converse(own, socket, early, opted)).await;
+        let Some(socket) = taken.await else { return };
+        Box::pin(session::converse(own, socket, opted)).await;
         drop((slot, room));
     });
     Ok(response)
-}
-
-/// No Origin is no browser. A browser's page may call if it comes from here, or from a listed origin.
-fn may_call(door: &Door, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let own = &door.config.entity_sync.origins;
-    let is_listed = own.iter().any(|o| o == "*" || o.trim_end_matches('/').eq_ignore_ascii_case(origin));
-    if is_listed || gate::is_listed(&door.config, origin) {
-        return true;
-    }
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
-    let from = origin.split_once("://").map(|(_, authority)| authority);
-    host.is_some() && from.is_some_and(|from| host.is_some_and(|host| from.eq_ignore_ascii_case(host)))
 }

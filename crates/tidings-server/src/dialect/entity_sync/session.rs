@@ -6,38 +6,32 @@
 use super::message::{Bad, Message};
 use super::{Auth, EntitySync, Opted};
 use crate::Door;
-use crate::conn::{Conn, Gone, Socket, Style};
+use crate::conn::{Gone, Socket, Style};
 use crate::refusal::Refusal;
 use crate::stream::{self, End, Stream};
-use crate::upgrade::{self, Pipe};
+use crate::turn::{Talk, Turn};
 use crate::wire;
 use bytes::Bytes;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_engine::entities::{Access, Secret, Wish};
 use tidings_model::{Code, EntityKey, Principal};
 use tokio::time::Instant;
-use tungstenite::protocol::{CloseFrame, WebSocketContext};
-use tungstenite::{Error as WsError, Message as Frame};
 
 struct Session {
-    stream: Stream,
-    frames: Box<WebSocketContext>,
-    pipe: Pipe,
+    talk: Talk,
     secret: Secret,
     opted: Opted,
     /// The token's end, where the secret is one.
     expires: Option<Instant>,
-    heard: Instant,
     pinged: Instant,
 }
 
 /// Serves a client until it goes, or has to go.
-pub async fn converse(door: Door, socket: Socket, early: Vec<u8>, opted: Opted) {
+pub async fn converse(door: Door, socket: (Socket, Vec<u8>), opted: Opted) {
     let _open = door.metrics.open_entity_sync();
     let config = &door.config.entity_sync;
-    let timeout = Duration::from_millis(config.write_timeout_ms);
-    let conn = Arc::new(Conn::new(socket, Style::EntitySync, timeout));
     let nobody = Arc::new(Principal::nobody());
     let mut subscription = door.tidings.subscription(Arc::clone(&nobody));
     let access = match config.auth {
@@ -45,65 +39,35 @@ pub async fn converse(door: Door, socket: Socket, early: Vec<u8>, opted: Opted) 
         Auth::Jwt => Access::Shown(nobody),
     };
     subscription.with_entities(door.tidings.entities(), access);
-    let frames = Box::new(upgrade::frames(config.message_bytes));
-    let now = Instant::now();
-    let mut session = Session {
-        stream: Stream::new(door.clone(), conn, subscription),
-        frames,
-        pipe: Pipe { input: early, output: Vec::new() },
-        secret: Secret::default(),
-        opted,
-        expires: None,
-        heard: now,
-        pinged: now,
-    };
-    let end = match session.live().await {
-        Ok(never) => match never {},
-        Err(end) => end,
-    };
+    let (timeout, bytes) = (config.write_timeout_ms, config.message_bytes);
+    let talk = Talk::new(&door, socket, Style::EntitySync, timeout, bytes, subscription);
+    let pinged = talk.heard;
+    let mut session = Session { talk, secret: Secret::default(), opted, expires: None, pinged };
+    let Err(end) = session.live().await;
     // A reader that takes nothing is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(2), session.last_word(&end)).await;
 }
 
-/// Nothing: a conversation only ends with a reason.
-enum Never {}
-
 impl Session {
     fn config(&self) -> &EntitySync {
-        &self.stream.door.config.entity_sync
+        &self.talk.stream.door.config.entity_sync
     }
 
-    async fn live(&mut self) -> Result<Never, End> {
-        let stop = self.stream.door.services.stop().clone();
-        let conn = Arc::clone(&self.stream.conn);
+    fn stream(&mut self) -> &mut Stream {
+        &mut self.talk.stream
+    }
+
+    async fn live(&mut self) -> Result<Infallible, End> {
         let ping = Duration::from_millis(self.config().ping_ms);
         let pong = Duration::from_millis(self.config().pong_ms);
-        if !self.pipe.input.is_empty() {
-            self.take_in().await?;
-        }
-        self.stream.go_live().await?;
         loop {
-            let next = (self.pinged + ping).min(self.heard + pong);
+            let next = (self.pinged + ping).min(self.talk.heard + pong);
             let next = self.expires.map_or(next, |end| end.min(next));
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Err(End::Draining),
-                () = conn.bell.notified() => {
-                    if self.stream.is_called() {
-                        self.stream.go_live().await?;
-                    }
-                }
-                readable = conn.socket.readable() => {
-                    readable.map_err(|_| End::Gone)?;
-                    if self.pipe.take_from(&conn.socket)? {
-                        self.heard = Instant::now();
-                        self.take_in().await?;
-                        if !self.stream.is_live() {
-                            self.stream.go_live().await?;
-                        }
-                    }
-                }
-                () = tokio::time::sleep_until(next) => self.tick(ping, pong).await?,
+            match self.talk.turn(next).await? {
+                Turn::Called => {}
+                Turn::Text(text) => self.hear(text.into()).await?,
+                Turn::Binary(bytes) => self.hear(bytes).await?,
+                Turn::Tick => self.tick(ping, pong).await?,
             }
         }
     }
@@ -113,47 +77,22 @@ impl Session {
         if self.expires.is_some_and(|end| now >= end) {
             return Err(End::Expired);
         }
-        if now >= self.heard + pong {
+        if now >= self.talk.heard + pong {
             return Err(End::Gone);
         }
         if now >= self.pinged + ping {
             self.pinged = now;
-            self.stream.say(Bytes::from_static(&[0x89, 0])).await?;
+            self.talk.ping().await?;
         }
-        self.stream.nudge().await
-    }
-
-    /// Takes in the frames that have arrived, and does what they say in order.
-    async fn take_in(&mut self) -> Result<(), End> {
-        loop {
-            let frame = self.frames.read(&mut self.pipe);
-            if !self.pipe.output.is_empty() {
-                // The library's own answers: pong and close.
-                let output = std::mem::take(&mut self.pipe.output);
-                self.stream.say(output.into()).await?;
-            }
-            match frame {
-                Ok(Frame::Text(text)) => self.hear(text.into()).await?,
-                Ok(Frame::Binary(bytes)) => self.hear(bytes).await?,
-                Ok(_) => {}
-                Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    self.pipe.input = Vec::new();
-                    return Ok(());
-                }
-                Err(WsError::Capacity(_)) => return Err(End::Frame(1009, Code::BodyTooLarge)),
-                Err(WsError::Utf8(_)) => return Err(End::Frame(1007, Code::Utf8Invalid)),
-                Err(WsError::Protocol(_)) => return Err(End::Frame(1002, Code::ParameterInvalid)),
-                Err(_) => return Err(End::Gone),
-            }
-        }
+        self.stream().nudge().await
     }
 
     async fn hear(&mut self, json: Bytes) -> Result<(), End> {
-        self.stream.renew().await?;
+        self.stream().renew().await?;
         match Message::parse(&json) {
             Ok(Message::Subscribe(key)) => {
                 let wish = Wish { state: self.opted.state, trouble: self.opted.errors };
-                let watched = self.stream.subscription().change_watches(|w| w.watch(&key, wish));
+                let watched = self.stream().subscription().change_watches(|w| w.watch(&key, wish));
                 match watched.expect("made for entities") {
                     Ok(_) => self.acknowledge("subscribed", Some(&key)).await?,
                     Err(error) => {
@@ -163,7 +102,7 @@ impl Session {
                 }
             }
             Ok(Message::Unsubscribe(key)) => {
-                self.stream.subscription().change_watches(|w| w.unwatch(&key));
+                self.stream().subscription().change_watches(|w| w.unwatch(&key));
                 self.acknowledge("unsubscribed", Some(&key)).await?;
             }
             Ok(Message::Secret(secret)) => self.show(Secret::new(secret)).await?,
@@ -177,9 +116,9 @@ impl Session {
     async fn show(&mut self, secret: Secret) -> Result<(), End> {
         self.secret = secret.clone();
         // First the secret: what begins with a new principal is fetched with it.
-        self.stream.subscription().change_watches(|w| w.set_secret(secret.clone()));
+        self.stream().subscription().change_watches(|w| w.set_secret(secret.clone()));
         if self.config().auth == Auth::Jwt {
-            let door = self.stream.door.clone();
+            let door = self.stream().door.clone();
             // Boxed, as it is no part of an idle connection.
             let (who, refused) = match Box::pin(door.gate.verify(secret.expose())).await {
                 Ok(who) => (who, None),
@@ -187,7 +126,7 @@ impl Session {
             };
             let expires = || stream::expiry(&who, door.tidings.clock().now());
             self.expires = refused.is_none().then(expires);
-            self.stream.become_caller(who);
+            self.stream().become_caller(who);
             if let Some(refused) = refused {
                 let refusal = Refusal::from(refused);
                 return Ok(self.complain(refusal.code, &refusal.detail, None).await?);
@@ -198,14 +137,14 @@ impl Session {
 
     /// Gives a message that is none of ours to whoever takes such.
     async fn pass_through(&mut self, json: Bytes) -> Result<(), End> {
-        let Some(to) = self.stream.door.pass_through() else {
+        let Some(to) = self.stream().door.pass_through() else {
             let why = "messages without an action go nowhere here";
             return Ok(self.complain(Code::OpUnknown, why, None).await?);
         };
         let limit = Duration::from_millis(self.config().pass_through_timeout_ms);
         let taken = tokio::time::timeout(limit, to.take(&self.secret, json)).await;
         if !matches!(taken, Ok(Ok(()))) {
-            self.stream.door.metrics.pass_through_failed();
+            self.stream().door.metrics.pass_through_failed();
             tracing::debug!("a message was not passed through");
             let why = "the message could not be passed on";
             self.complain(Code::ResolverFailed, why, None).await?;
@@ -236,20 +175,13 @@ impl Session {
         if let Some(key) = key {
             (body["id"], body["entity"]) = (key.id.as_str().into(), key.entity.as_str().into());
         }
-        self.stream.say(wire::ws_notice(&serde_json::json!({ "action": action, "body": body }))).await
+        self.stream().say(wire::ws_notice(&serde_json::json!({ "action": action, "body": body }))).await
     }
 
     async fn last_word(&mut self, end: &End) -> Result<(), Gone> {
-        let close = match end {
-            End::Gone => return Ok(()),
-            End::Frame(close, _) => *close,
-            End::Expired | End::Refused(_) => 4401,
-            End::Draining => 1001,
-            End::Engine(_) => 1011,
-        };
-        let frame = CloseFrame { code: close.into(), reason: end.reason().0.into() };
-        let _ = self.frames.close(&mut self.pipe, Some(frame));
-        let output = std::mem::take(&mut self.pipe.output);
-        self.stream.say(output.into()).await
+        match end.close_code() {
+            Some(close) => self.talk.close(close, end.reason().0).await,
+            None => Ok(()),
+        }
     }
 }

@@ -53,7 +53,8 @@ async fn the_official_library_for_javascript_verifies() {
 
 #[tokio::test]
 async fn the_official_library_for_python_verifies() {
-    let mut command = Command::new(peers::needed(peers::PYTHON));
+    let python = peers::find("python-standardwebhooks/bin/python");
+    let mut command = Command::new(python.expect("`cargo xtask test` installs it"));
     command.arg(here("tests/it/delivery/verify.py"));
     verifies(command).await;
 }

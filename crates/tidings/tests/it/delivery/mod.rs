@@ -1,5 +1,6 @@
 //! Destinations: records, queues, webhooks, copies.
 
+mod clients;
 mod copies;
 mod queue;
 mod receiver;

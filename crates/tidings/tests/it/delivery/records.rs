@@ -1,5 +1,6 @@
 //! What an admin does with destinations.
 
+use super::receiver::{Receiver, Say};
 use super::*;
 
 fn hook(name: &str) -> Value {
@@ -77,4 +78,50 @@ async fn what_cannot_be_a_destination_is_refused_and_only_admins_may_ask() {
         let refused = server.request(method, &path, &token).send().await.unwrap();
         assert_eq!(code(refused).await, (403, "forbidden".into()), "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_command_line_manages_destinations_and_their_deliveries() {
+    let (server, receiver) = (
+        Hooks::start().await,
+        Receiver::start(|hit| Say::Status(if hit.number == 0 { 500 } else { 200 })).await,
+    );
+    let url = receiver.url();
+    let create = [
+        "destinations",
+        "create",
+        "shop",
+        "orders",
+        "--webhook",
+        &url,
+        "--set",
+        "max_attempts=1",
+        "--order",
+        "key",
+    ];
+    let id = server.cli(&create, b"").await.ok().trim().to_owned();
+    let listed = server.cli(&["destinations", "list"], b"").await.ok();
+    assert!(listed.contains(&id) && listed.contains("webhook") && listed.contains(&url), "{listed}");
+    let secret = server.cli(&["destinations", "secret", "shop"], b"").await.ok();
+    assert!(secret.starts_with("whsec_") && secret.lines().count() == 1);
+    let rotated = server.cli(&["destinations", "secret", &id, "--rotate"], b"").await.ok();
+    assert_eq!(rotated.lines().nth(1), Some(secret.trim()));
+    server.publish("orders", &[json!({ "n": 1 })]).await;
+    let dead = ["destinations", "deliveries", "shop", "--status", "dead"];
+    until("it is dead", async || server.cli(&dead, b"").await.ok().contains(" dead ")).await;
+    assert!(server.cli(&dead, b"").await.ok().contains(" 500"));
+    server.cli(&["destinations", "replay", "shop"], b"").await.ok();
+    receiver.got(2).await;
+    let delivered = ["destinations", "deliveries", "shop", "--status", "delivered", "--json"];
+    until("it is delivered", async || {
+        server.cli(&delivered, b"").await.ok().contains("\"status\":\"delivered\"")
+    })
+    .await;
+    server.cli(&["destinations", "pause", "shop"], b"").await.ok();
+    let shown: Value =
+        serde_json::from_str(&server.cli(&["destinations", "show", "shop"], b"").await.ok()).unwrap();
+    assert_eq!((&shown["paused"], &shown["order"]), (&json!(true), &json!("key")));
+    server.cli(&["destinations", "set", "shop", "--set", "paused=false"], b"").await.ok();
+    server.cli(&["destinations", "delete", "shop"], b"").await.ok();
+    assert!(!server.cli(&["destinations", "list"], b"").await.ok().contains(&id));
 }

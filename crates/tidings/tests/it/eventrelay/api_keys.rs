@@ -143,14 +143,60 @@ async fn each_kind_takes_what_it_can_use_and_names_are_taken_once() {
         let answer = refused(json!({"name": "n", "kind": kind, what: value})).await;
         assert_eq!(answer, (409, "key_kind".into()), "{kind} {what}");
     }
+    let unknown = json!({"name": "n", "kind": "consumer", "destinations": [id]});
+    assert_eq!(refused(unknown).await, (404, "destination_unknown".into()));
+    assert_eq!(code(server.get(&format!("/v1/keys/{id}")).await).await, (404, "key_unknown".into()));
+    let queue = json!({"name": "queue", "kind": "queue", "topic": "a"});
+    let made = server.send(Method::POST, "/v1/destinations", &server.admin, queue).await;
+    let id = made.json::<Value>().await.expect("JSON")["id"].clone();
     server
         .api_key(json!({"name": "n", "kind": "producer_consumer", "publish": ["*"], "destinations": [id]}))
         .await;
     assert_eq!(refused(json!({"name": "n", "kind": "admin"})).await, (409, "key_name_taken".into()));
     assert_eq!(refused(json!({"name": " ", "kind": "admin"})).await, (400, "parameter_invalid".into()));
     assert_eq!(refused(json!({"name": "m", "kind": "root"})).await, (400, "parameter_invalid".into()));
-    assert_eq!(code(server.get(&format!("/v1/keys/{id}")).await).await, (404, "key_unknown".into()));
     assert_eq!(server.json("/v1/keys?name=n").await["keys"][0]["destinations"], json!([id]));
+}
+
+#[tokio::test]
+async fn a_consumer_takes_from_its_own_destinations_and_reads_what_flows_into_them() {
+    let server = Server::start().await;
+    let mut queues = Vec::new();
+    for name in ["own", "other"] {
+        let queue = json!({"name": name, "kind": "queue", "topic": "jobs:1", "from": "earliest"});
+        let made = server.send(Method::POST, "/v1/destinations", &server.admin, queue).await;
+        let made: Value = made.json().await.expect("JSON");
+        queues.push(format!("/v1/destinations/{}", made["id"].as_str().unwrap()));
+    }
+    let id = queues[0].rsplit('/').next().unwrap();
+    let key = server.api_key(json!({"name": "worker", "kind": "consumer", "destinations": [id]})).await;
+    server.publish("jobs:1", &[json!(1), json!(2)]).await;
+    let pull = |path: &str| {
+        let (server, path) = (&server, format!("{path}/pull"));
+        let token = token(&key).to_owned();
+        async move { server.send(Method::POST, &path, &token, json!({})).await }
+    };
+    let taken: Value = pull(&queues[0]).await.json().await.unwrap();
+    assert_eq!(taken["events"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        code(pull(&queues[1]).await).await,
+        (403, "forbidden".into()),
+        "the same topic, another queue"
+    );
+    let page = |topic: &'static str| {
+        let (server, token) = (&server, token(&key).to_owned());
+        async move {
+            server.ask_as(Method::GET, &format!("/v1/topics/{topic}/events"), &token).await.status().as_u16()
+        }
+    };
+    assert_eq!((page("jobs:1").await, page("jobs").await, page("jobs:2").await), (200, 403, 403));
+    assert_eq!(server.post("jobs:1", token(&key), r#"{"data":1}"#).await.status(), 403);
+    let mut live = Sse::open(&server, "/v1/topics/jobs:1/events", token(&key), None).await;
+    server.publish("jobs:1", &[json!(3)]).await;
+    assert_eq!(live.event().await["data"], 3);
+    assert_eq!(server.ask_as(Method::DELETE, &queues[0], &server.admin).await.status(), 204);
+    assert_eq!(live.own("$close").await["code"], "forbidden", "the grant went with the destination");
+    assert_eq!(page("jobs:1").await, 403);
 }
 
 #[tokio::test]

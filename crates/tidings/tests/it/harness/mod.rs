@@ -7,7 +7,7 @@ mod server;
 mod sse;
 mod ws;
 
-pub use program::{Program, finish};
+pub use program::{Done, Program, finish};
 pub use random::Random;
 pub use server::{Server, code, now_s};
 pub use sse::Sse;

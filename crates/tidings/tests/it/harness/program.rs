@@ -10,6 +10,10 @@ use tokio::process::{Child, Command};
 /// The variable that marks our processes; it must not begin with `TIDINGS_`.
 const MARK: &str = "IT_MARK";
 
+/// Other variables that mean something to the program.
+const FOREIGN: &[&str] =
+    &["SAVE_PATH", "RUST_LOG", "SECURITY_TOKEN", "FILTERS", "TABLE_NAMES", "POSTGRES_DATABASE_URL"];
+
 /// Where one test's processes run.
 pub struct Program {
     mark: String,
@@ -56,7 +60,8 @@ impl Program {
         let mut command = Command::new(program);
         command.args(args).current_dir(dir).env(MARK, &self.mark).kill_on_drop(true);
         for (name, _) in std::env::vars().filter(|(n, _)| {
-            n.starts_with("TIDINGS_") || ["ER_JWT_SECRET", "SAVE_PATH", "RUST_LOG"].contains(&n.as_str())
+            let is_prefixed = n.starts_with("TIDINGS_") || n.starts_with("ER_");
+            is_prefixed || FOREIGN.contains(&n.as_str())
         }) {
             command.env_remove(name);
         }

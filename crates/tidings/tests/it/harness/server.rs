@@ -21,6 +21,8 @@ pub struct Server {
     pub program: Program,
     root: TempDir,
     args: Vec<String>,
+    /// Variables of its environment.
+    variables: Vec<(String, String)>,
     port: u16,
     scheme: String,
     log: Arc<Mutex<Vec<String>>>,
@@ -52,6 +54,15 @@ impl Server {
         }
     }
 
+    /// The same in an environment.
+    pub async fn start_in(variables: &[(&str, &str)]) -> Self {
+        let mut server = Self::made::<&str>(0, &[]);
+        server.variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        server.launch().await;
+        server.admin = server.token(&["--admin"]).await;
+        server
+    }
+
     async fn new<S: AsRef<str>>(port: u16, args: &[S]) -> Self {
         let mut server = Self::made(port, args);
         server.launch().await;
@@ -74,6 +85,7 @@ impl Server {
             program: Program::new(),
             root: tempfile::tempdir().expect("a temporary directory"),
             args: args.iter().map(|a| a.as_ref().to_owned()).collect(),
+            variables: Vec::new(),
             port,
             scheme: "http".into(),
             log: Arc::default(),
@@ -108,7 +120,9 @@ impl Server {
         let mut args = vec!["serve".to_owned(), "--data".into(), data.display().to_string()];
         args.extend(["--port".into(), self.port.to_string()]);
         args.extend(self.args.iter().cloned());
-        let mut child = self.program.command(self.root.path(), &args).spawn().expect("the server starts");
+        let mut command = self.program.command(self.root.path(), &args);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let mut child = command.spawn().expect("the server starts");
         let stderr = child.stderr.take().expect("piped");
         let (tx, rx) = oneshot::channel();
         let log = Arc::clone(&self.log);

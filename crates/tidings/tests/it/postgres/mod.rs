@@ -141,8 +141,8 @@ pub async fn until_state(server: &Server, state: &str) -> Value {
 /// Waits until everything that is committed now is in the log, by way of a row of its own.
 pub async fn level(server: &Server, db: &Database, topic: &str, n: i64) {
     db.run(&format!("insert into {topic} values ({n})")).await;
-    let since = std::time::Instant::now();
-    while !read(server, topic).await.iter().any(|e| e["key"] == n.to_string()) {
+    let (since, key) = (std::time::Instant::now(), n.to_string());
+    while !read(server, topic).await.iter().any(|e| e["key"] == *key) {
         assert!(since.elapsed() < 2 * PATIENCE, "not level: {}", status(server).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

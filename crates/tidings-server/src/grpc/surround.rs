@@ -1,0 +1,174 @@
+//! What surrounds every call: who calls, how long its parts may take, what is counted.
+//!
+//! Owns: that a call without a valid token is answered before its body is read. Never: looks into a message.
+
+use super::pulse::Pulse;
+use super::{Grpc, METHODS, Pulses, event_relay, status};
+use crate::gate;
+use crate::metrics::GrpcCalls;
+use crate::refusal::Refusal;
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use std::future::Future as _;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tidings_model::Code;
+use tokio::time::{Instant, Sleep};
+use tonic::{Code as Kind, Status};
+
+/// What everybody may ask: it shows no more than is published with the program.
+const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+/// Calls in which a client may be silent for as long as it likes.
+const PATIENT: [&str; 3] = ["/tidings.v1.Events/PublishStream", "/grpc.health.", "/grpc.reflection."];
+/// Answers that are small and end at once; they are not watched.
+const SHORT: [&str; 2] = ["/tidings.v1.Events/Publish", "/eventrelay.Events/PublishEvents"];
+
+pub async fn call(grpc: &Grpc, mut request: Request<Body>) -> Response<Body> {
+    let door = grpc.door();
+    let path = request.uri().path();
+    let method = METHODS.iter().copied().find(|own| *own == path).unwrap_or("-");
+    let begins = |list: &[&str]| list.iter().any(|own| path.starts_with(own));
+    let pulse = match request.extensions().get::<Pulses>() {
+        Some(pulses) if !SHORT.contains(&path) => Some(pulses.watch()),
+        _ => None,
+    };
+    let within = (!begins(&PATIENT)).then(|| Duration::from_millis(door.tidings.limits().read_timeout_ms));
+    let is_relay = path.starts_with("/eventrelay.");
+    if !begins(&OPEN) {
+        match gate::bearer(door, request.headers()).await {
+            Ok(who) => drop(request.extensions_mut().insert(who)),
+            Err(refusal) => {
+                let refused = if is_relay { event_relay::unknown_caller(refusal) } else { refusal.into() };
+                return finish(door.metrics.grpc(), method, pulse, refused.into_http());
+            }
+        }
+    }
+    let request = request.map(|body| Timed::new(body, within));
+    // A panic is a broken invariant within one call; the others go on.
+    let answered = AssertUnwindSafe(grpc.dispatch(request)).catch_unwind().await;
+    let response =
+        answered.unwrap_or_else(|_| status::of(Refusal::internal("a handler panicked")).into_http());
+    finish(door.metrics.grpc(), method, pulse, response)
+}
+
+fn finish(
+    calls: GrpcCalls,
+    method: &'static str,
+    pulse: Option<Arc<Pulse>>,
+    response: Response<tonic::body::Body>,
+) -> Response<Body> {
+    let mut tally = Tally { calls, method, kind: Kind::Cancelled };
+    // A refusal has its status in the head, any other answer behind its body.
+    tally.note(response.headers());
+    response.map(|inner| Body::new(Answer { inner, pulse, tally }))
+}
+
+/// What became of a call, counted when it is over; one that nobody waited for was cancelled.
+struct Tally {
+    calls: GrpcCalls,
+    method: &'static str,
+    kind: Kind,
+}
+
+impl Tally {
+    fn note(&mut self, headers: &HeaderMap) {
+        if let Some(value) = headers.get(Status::GRPC_STATUS) {
+            self.kind = Kind::from_bytes(value.as_bytes());
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.calls.ended(self.method, self.kind);
+    }
+}
+
+/// An answer's body: counts how it ends, and shows whether it is taken.
+struct Answer {
+    inner: tonic::body::Body,
+    pulse: Option<Arc<Pulse>>,
+    tally: Tally,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(pulse) = &self.pulse {
+            pulse.asked();
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            if let Some(trailers) = frame.trailers_ref() {
+                self.tally.note(trailers);
+            } else if let Some(pulse) = &self.pulse {
+                pulse.gave();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A call's body whose parts must arrive in time.
+pub struct Timed {
+    inner: Body,
+    within: Option<Duration>,
+    /// Made when a part is waited for; most calls arrive whole.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timed {
+    fn new(inner: Body, within: Option<Duration>) -> Self {
+        Self { inner, within, sleep: None }
+    }
+}
+
+impl http_body::Body for Timed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            this.sleep = None;
+            let cut = |_| status::of(Refusal::new(Code::BodyIncomplete, "the call broke off before its end"));
+            return Poll::Ready(frame.map(|frame| frame.map_err(cut)));
+        }
+        let Some(within) = this.within else { return Poll::Pending };
+        let sleep =
+            this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + within)));
+        ready!(sleep.as_mut().poll(cx));
+        let late = Refusal::new(Code::Timeout, "the call did not go on within the time allowed");
+        Poll::Ready(Some(Err(status::of(late))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

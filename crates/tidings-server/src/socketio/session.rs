@@ -1,0 +1,198 @@
+//! A client's session from its first request to its end.
+//!
+//! Owns: the order of its transports (long polling, then perhaps a WebSocket), and the heartbeat both share.
+//! Never: holds events for a client that does not come for them; its cursor stays where it is.
+
+use super::polling::{self, Polling};
+use super::sessions::{Handle, Sessions};
+use super::talk::Talk;
+use super::websocket::{self, Line};
+use super::{Ask, packet};
+use crate::Door;
+use crate::conn::Gone;
+use crate::stream::End;
+use std::sync::Arc;
+use std::time::Duration;
+use tidings_engine::Subscription;
+use tidings_model::Principal;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// What both transports need.
+pub struct Session {
+    pub door: Door,
+    pub talk: Talk,
+    pub handle: Arc<Handle>,
+    pub mail: mpsc::Receiver<Ask>,
+    pub beat: Beat,
+    /// Room among all sessions, until the end.
+    _room: tokio::sync::OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// The session is found by its number until this is dropped.
+struct Place(Arc<Sessions>, String);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.close(&self.1);
+    }
+}
+
+/// Is the client there, and has it said who it is?
+pub struct Beat {
+    ping: Duration,
+    pong: Duration,
+    next: Instant,
+    /// Since when an answer is awaited.
+    asked: bool,
+    /// By when the client must be in.
+    connect_by: Option<Instant>,
+}
+
+/// What a moment demands.
+pub enum Due {
+    Nothing,
+    Ping,
+}
+
+impl Session {
+    pub fn new(door: &Door, sid: &str, is_websocket: bool, room: tokio::sync::OwnedSemaphorePermit) -> Self {
+        // As many as wait here, wait for the session to hear what came before.
+        let (mail_tx, mail) = mpsc::channel(4);
+        let handle = Arc::new(Handle::new(mail_tx, is_websocket));
+        door.sessions.open(sid, &handle);
+        Self {
+            door: door.clone(),
+            talk: Talk::new(door.clone(), Arc::clone(&handle)),
+            handle,
+            mail,
+            beat: Beat::new(door),
+            _room: room,
+            _place: Place(Arc::clone(&door.sessions), sid.to_owned()),
+        }
+    }
+
+    /// Over long polling, until the client goes or changes to a WebSocket; then over that.
+    pub async fn poll(self) {
+        let _open = self.door.metrics.open_socketio();
+        let subscription = self.door.tidings.subscription(Arc::new(Principal::nobody()));
+        match Box::pin(Polling::new(self, subscription).run()).await {
+            polling::Ended::Gone => {}
+            polling::Ended::Upgraded(session, subscription, line, rest) => {
+                session.talk_over(*subscription, *line, rest).await;
+            }
+        }
+    }
+
+    /// Over a WebSocket from the beginning.
+    pub async fn over_websocket(self, sid: &str, line: Line) {
+        let _open = self.door.metrics.open_socketio();
+        let subscription = self.door.tidings.subscription(Arc::new(Principal::nobody()));
+        let open = super::open_packet(&self.door.config.socketio, sid, true);
+        self.talk_over(subscription, line, vec![open]).await;
+    }
+
+    async fn talk_over(self, subscription: Subscription, line: Line, first: Vec<String>) {
+        Box::pin(websocket::converse(self, subscription, line, first)).await;
+    }
+
+    /// Ends the session whose token is nobody's any more.
+    pub fn look_at_token(&self) -> Result<(), End> {
+        if self.handle.is_revoked() { Err(End::Expired) } else { Ok(()) }
+    }
+}
+
+impl Beat {
+    fn new(door: &Door) -> Self {
+        let config = &door.config.socketio;
+        let now = Instant::now();
+        let ping = Duration::from_millis(config.ping_ms.max(1));
+        Self {
+            ping,
+            pong: Duration::from_millis(config.pong_ms.max(1)),
+            next: now + ping,
+            asked: false,
+            connect_by: Some(now + Duration::from_millis(config.connect_ms)),
+        }
+    }
+
+    /// When to look again at the latest.
+    pub fn next(&self) -> Instant {
+        self.connect_by.map_or(self.next, |by| by.min(self.next))
+    }
+
+    /// The client has answered.
+    pub fn heard(&mut self) {
+        if std::mem::take(&mut self.asked) {
+            self.next = Instant::now() + self.ping;
+        }
+    }
+
+    /// What is due; an error when the client is not there, or has not said who it is.
+    pub fn look(&mut self, is_in: bool) -> Result<Due, End> {
+        let now = Instant::now();
+        if is_in {
+            self.connect_by = None;
+        }
+        if self.connect_by.is_some_and(|by| now >= by) {
+            return Err(End::Gone);
+        }
+        if now < self.next {
+            return Ok(Due::Nothing);
+        }
+        if self.asked {
+            return Err(End::Gone);
+        }
+        self.asked = true;
+        self.next = now + self.pong;
+        Ok(Due::Ping)
+    }
+}
+
+/// How a session ends.
+#[derive(Debug)]
+pub enum Leave {
+    /// The client was put out in words, and closes the transport itself: its library takes a packet's meaning in a
+    /// moment later, and would call a transport that has closed by then the reason.
+    Told,
+    End(End),
+}
+
+impl From<End> for Leave {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}
+
+impl From<Gone> for Leave {
+    fn from(gone: Gone) -> Self {
+        Self::End(gone.into())
+    }
+}
+
+impl Leave {
+    /// How long a client that was told may take to close.
+    pub const LINGER: Duration = Duration::from_secs(5);
+
+    /// The packets that put the client out; none where it is gone, or shall come back.
+    pub fn farewell(&self) -> Vec<String> {
+        let out =
+            |told: &serde_json::Value| vec![packet::emit("error", told, None), packet::DISCONNECT.into()];
+        match self {
+            Self::End(End::Expired | End::Refused(_)) => {
+                out(&serde_json::json!({ "code": 401, "message": "Unauthorized" }))
+            }
+            Self::End(end @ End::Engine(_)) => {
+                let (code, message) = end.reason();
+                out(&serde_json::json!({ "code": code, "message": message }))
+            }
+            Self::Told | Self::End(End::Gone | End::Draining | End::Frame(..)) => Vec::new(),
+        }
+    }
+
+    /// Whether the client closes the transport.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Told | Self::End(End::Expired | End::Refused(_) | End::Engine(_)))
+    }
+}

@@ -1,0 +1,144 @@
+//! A conversation over a WebSocket, turn by turn.
+//!
+//! Owns: what every such conversation waits for (the server's end, the fan, the client, a time), and reading
+//! frames. Never: knows what is said; events are written by the fan as everywhere.
+
+use crate::Door;
+use crate::conn::{Conn, Gone, Socket, Style};
+use crate::stream::{End, Stream};
+use crate::upgrade::{self, Pipe};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tidings_engine::Subscription;
+use tidings_model::Code;
+use tokio::time::Instant;
+use tungstenite::protocol::{CloseFrame, WebSocketContext};
+use tungstenite::{Error as WsError, Message, Utf8Bytes};
+
+/// One client's connection, with what has arrived and was not read yet.
+pub struct Talk {
+    pub stream: Stream,
+    frames: Box<WebSocketContext>,
+    pipe: Pipe,
+    /// More may have arrived than was read; the library holds on to some of it.
+    is_unread: bool,
+    /// When the client last sent anything.
+    pub heard: Instant,
+}
+
+/// What a turn brought.
+pub enum Turn {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    /// Something about a caller may have changed.
+    Called,
+    /// The time that was waited for.
+    Tick,
+}
+
+impl Talk {
+    /// Begins over `socket`, from which the client has sent `early` already.
+    pub fn new(
+        door: &Door,
+        (socket, early): (Socket, Vec<u8>),
+        style: Style,
+        write_timeout_ms: u64,
+        message_bytes: usize,
+        subscription: Subscription,
+    ) -> Self {
+        let conn = Arc::new(Conn::new(socket, style, Duration::from_millis(write_timeout_ms)));
+        Self {
+            stream: Stream::new(door.clone(), conn, subscription),
+            frames: Box::new(upgrade::frames(message_bytes)),
+            is_unread: !early.is_empty(),
+            pipe: Pipe { input: early, output: Vec::new() },
+            heard: Instant::now(),
+        }
+    }
+
+    /// The next message, or `Tick` at that time. Messages come in order; the stream is live while none is there.
+    pub async fn turn(&mut self, until: Instant) -> Result<Turn, End> {
+        let stop = self.stream.door.services.stop().clone();
+        let conn = Arc::clone(&self.stream.conn);
+        loop {
+            // Asked first, so that a client that never stops talking does not outlive its token.
+            if Instant::now() >= until {
+                return Ok(Turn::Tick);
+            }
+            if self.is_unread
+                && let Some(said) = self.read().await?
+            {
+                return Ok(said);
+            }
+            if !self.stream.is_live() || self.stream.is_called() {
+                self.stream.go_live().await?;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(End::Draining),
+                () = conn.bell.notified() => return Ok(Turn::Called),
+                readable = conn.socket.readable() => {
+                    readable.map_err(|_| End::Gone)?;
+                    if self.pipe.take_from(&conn.socket)? {
+                        self.heard = Instant::now();
+                        self.is_unread = true;
+                    }
+                }
+                () = tokio::time::sleep_until(until) => return Ok(Turn::Tick),
+            }
+        }
+    }
+
+    /// The next message of what has arrived.
+    async fn read(&mut self) -> Result<Option<Turn>, End> {
+        loop {
+            let message = self.frames.read(&mut self.pipe);
+            if !self.pipe.output.is_empty() {
+                // The library's own answers: pong and close.
+                let output = std::mem::take(&mut self.pipe.output);
+                self.stream.say(output.into()).await?;
+            }
+            match message {
+                Ok(Message::Text(text)) => return Ok(Some(Turn::Text(text))),
+                Ok(Message::Binary(bytes)) => return Ok(Some(Turn::Binary(bytes))),
+                Ok(_) => {}
+                Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.pipe.input = Vec::new();
+                    self.is_unread = false;
+                    return Ok(None);
+                }
+                Err(WsError::Capacity(_)) => return Err(End::Frame(1009, Code::BodyTooLarge)),
+                Err(WsError::Utf8(_)) => return Err(End::Frame(1007, Code::Utf8Invalid)),
+                Err(WsError::Protocol(_)) => return Err(End::Frame(1002, Code::ParameterInvalid)),
+                Err(_) => return Err(End::Gone),
+            }
+        }
+    }
+
+    /// Ends the conversation with that close code.
+    pub async fn close(&mut self, code: u16, reason: &'static str) -> Result<(), Gone> {
+        let _ =
+            self.frames.close(&mut self.pipe, Some(CloseFrame { code: code.into(), reason: reason.into() }));
+        let output = std::mem::take(&mut self.pipe.output);
+        self.stream.say(output.into()).await
+    }
+
+    /// A ping frame.
+    pub async fn ping(&mut self) -> Result<(), Gone> {
+        self.stream.say(Bytes::from_static(&[0x89, 0])).await
+    }
+}
+
+impl End {
+    /// The close code of a WebSocket; `None` where nobody is there to be told.
+    pub fn close_code(&self) -> Option<u16> {
+        match self {
+            Self::Gone => None,
+            Self::Frame(close, _) => Some(*close),
+            Self::Expired | Self::Refused(_) => Some(4401),
+            Self::Draining => Some(1001),
+            Self::Engine(_) => Some(1011),
+        }
+    }
+}

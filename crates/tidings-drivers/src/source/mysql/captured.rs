@@ -1,8 +1,8 @@
 //! Which tables are captured, and under which topics.
 
-use super::connect::Place;
+use super::connect::{Place, quoted};
 use super::fault::fault;
-use crate::source::{Fault, Settings};
+use crate::source::{Desk, Fault, Settings};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub struct Captured {
     pub topic: TopicName,
 }
 
-/// Finds the tables that the settings name.
+/// Finds the tables that the settings name, in their order.
 pub async fn find(
     connection: &mut Conn,
     place: &Place,
@@ -25,6 +25,9 @@ pub async fn find(
     let mut all = Vec::with_capacity(settings.tables.len());
     for wanted in &settings.tables {
         let (schema, table) = find_one(connection, &place.database, &wanted.name).await?;
+        // Seen is not readable: its columns would be hidden.
+        let look = format!("select 1 from {}.{} limit 0", quoted(&schema), quoted(&table));
+        connection.query_drop(look).await.map_err(fault)?;
         let outer = (schema != place.database).then_some(schema.as_str());
         let topic = TopicName::captured(outer, &table, &settings.prefix)
             .map_err(|why| Fault::setting(format!("table `{}` cannot be a topic: {why}", wanted.name)))?;
@@ -61,4 +64,13 @@ async fn find_one(connection: &mut Conn, database: &str, name: &str) -> Result<(
         "there is no table `{name}` in database `{database}`, or the database user may not see it; correct `tables`, \
          or grant SELECT on it"
     )))
+}
+
+/// Makes their topics the source's own, and lays what the settings say of each over it.
+pub async fn take(desk: &Desk, captured: &[Arc<Captured>], settings: &Settings) -> Result<(), Fault> {
+    desk.own(captured.iter().map(|one| one.topic.clone()).collect()).await?;
+    for (one, table) in captured.iter().zip(&settings.tables) {
+        desk.rule(&one.topic, table).await?;
+    }
+    Ok(())
 }

@@ -69,6 +69,6 @@ pub async fn commit(desk: &Desk, mark: &str, delivery: Delivery, is_last: bool) 
     desk.report.position(position);
     let now = desk.tidings.clock().now();
     let lag = delivery.committed_at.filter(|_| !is_last).map(|at| now.as_millis() - at.as_millis());
-    desk.report.lag(None, Some(Duration::from_millis(lag.unwrap_or(0).max(0) as u64)));
+    desk.report.lag(Some(Duration::from_millis(lag.unwrap_or(0).max(0) as u64)));
     Ok(())
 }

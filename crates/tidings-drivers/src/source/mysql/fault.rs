@@ -30,6 +30,21 @@ pub fn fault(error: Error) -> Fault {
     }
 }
 
+/// The same of an error that a request for the binary log is answered with: who is let in may still not read it.
+pub fn of_log_request(error: Error) -> Fault {
+    match error {
+        Error::Server(error) if error.code == number::ACCESS => may_not_read(&error.message),
+        error => fault(error),
+    }
+}
+
+fn may_not_read(said: &str) -> Fault {
+    Fault::setting(format!(
+        "the database user may not read the binary log; grant it REPLICATION SLAVE (and BINLOG MONITOR or \
+         REPLICATION CLIENT), or set mode = \"triggers\" ({said})"
+    ))
+}
+
 fn of_server(error: &ServerError) -> Fault {
     let said = &error.message;
     match error.code {
@@ -43,10 +58,7 @@ fn of_server(error: &ServerError) -> Fault {
         number::DATABASE_UNKNOWN => {
             Fault::setting(format!("the database in the URL does not exist; correct the URL ({said})"))
         }
-        number::PRIVILEGE => Fault::setting(format!(
-            "the database user may not read the binary log; grant it REPLICATION SLAVE (and BINLOG MONITOR or \
-             REPLICATION CLIENT), or set mode = \"triggers\" ({said})"
-        )),
+        number::PRIVILEGE => may_not_read(said),
         number::BINARY_LOG => of_log(said),
         number::READ_ONLY => Fault::setting(format!("the database is read-only; name its primary ({said})")),
         number::TRIGGER_NEEDS_SUPER => Fault::setting(format!(

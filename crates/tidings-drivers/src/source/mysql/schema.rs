@@ -2,6 +2,7 @@
 
 use super::row::charset::Charset;
 use super::row::column::{Column, Form, Kind};
+use super::row::fixed::Fixed;
 use super::row::input::Malformed;
 use super::row::map::{Stored, TableMap, Trait, code};
 use mysql_async::Conn;
@@ -200,7 +201,10 @@ fn kind(
         code::ENUM => Kind::Enum { bytes: first, names: choices() },
         code::SET => Kind::Set { bytes: first, names: choices() },
         code::VARCHAR | code::VAR_STRING => text(prefix(usize::from(u16::from_le_bytes(stored.meta))), 0),
-        code::STRING => text(prefix(stored.string_bytes()), stored.string_bytes()),
+        code::STRING => match field.and_then(|field| Fixed::of(&field.kind)) {
+            Some(fixed) => Kind::Fixed(fixed),
+            None => text(prefix(stored.string_bytes()), stored.string_bytes()),
+        },
         code::TINY_BLOB..=code::BLOB => text(first, 0),
         code::GEOMETRY | code::VECTOR => Kind::Bytes { prefix: first, len: 0 },
         code::JSON => Kind::Json { prefix: first },
@@ -288,6 +292,31 @@ impl Field {
 }
 
 impl Field {
+    /// Whether it is neither a text nor of a type whose values have a form of their own: geometry, and blobs.
+    pub fn is_bytes(&self) -> bool {
+        let others = [
+            "bit",
+            "year",
+            "float",
+            "double",
+            "tinyint",
+            "smallint",
+            "mediumint",
+            "int",
+            "bigint",
+            "decimal",
+            "date",
+            "time",
+            "datetime",
+            "timestamp",
+            "uuid",
+            "inet6",
+            "inet4",
+            "json",
+        ];
+        self.charset.is_none() && !others.contains(&self.kind.as_str())
+    }
+
     /// Digits of a second that a time keeps.
     pub fn digits(&self) -> u8 {
         let inner = self.full.split_once('(').and_then(|(_, rest)| rest.split_once(')'));

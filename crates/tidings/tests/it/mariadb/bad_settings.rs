@@ -19,7 +19,8 @@ async fn says(text: &str) -> (Server, tempfile::TempDir, String) {
 async fn what_is_wrong_in_the_database_is_said_and_can_be_put_right() {
     let db = Database::start().await;
     db.run(
-        "create table items (id int primary key); create view seen as select * from items; \
+        "delete from mysql.db; flush privileges; \
+         create table items (id int primary key); create view seen as select * from items; \
          create user plain identified by 'open sesame'; grant select on test.* to plain; \
          create user blind identified by 'open sesame'; grant usage on *.* to blind; grant create on test.* to blind",
     )
@@ -36,8 +37,17 @@ async fn what_is_wrong_in_the_database_is_said_and_can_be_put_right() {
     let plain = db.url_of("plain:open%20sesame", "test");
     let (.., sentence) = says(&source(&plain, &["items"], "")).await;
     assert!(sentence.contains("REPLICATION SLAVE"), "{sentence}");
-    let (.., sentence) = says(&source(&plain, &["items"], "mode = \"triggers\"")).await;
+    let triggers = source(&plain, &["items"], "mode = \"triggers\"");
+    let (.., sentence) = says(&triggers).await;
     assert!(sentence.contains("TRIGGER") && sentence.contains("CREATE"), "{sentence}");
+    db.run("grant create, alter, insert, delete, trigger on test.* to plain").await;
+    let (server, _dir, sentence) = says(&triggers).await;
+    assert!(sentence.contains("log_bin_trust_function_creators=ON"), "{sentence}");
+    db.run("set global log_bin_trust_function_creators = ON").await;
+    until_state(&server, "streaming").await;
+    db.run("insert into items values (1)").await;
+    events(&server, "items", 1).await;
+    drop(server);
     let blind = db.url_of("blind:open%20sesame", "test");
     let (.., sentence) = says(&source(&blind, &["items"], "")).await;
     assert!(sentence.contains("grant SELECT"), "{sentence}");

@@ -43,7 +43,6 @@ impl Database {
     }
 
     /// Statements, one after the other.
-    #[track_caller]
     pub async fn run(&self, text: &str) {
         let done = self.connection.lock().await.query_drop(text).await;
         done.unwrap_or_else(|e| panic!("{}: {e}", text.chars().take(300).collect::<String>()));
@@ -64,6 +63,17 @@ impl Database {
     /// The first column of what a query answers with.
     pub async fn texts(&self, query: &str) -> Vec<String> {
         self.connection.lock().await.query(query).await.unwrap_or_else(|e| panic!("{query}: {e}"))
+    }
+}
+
+/// A test that fails says what its database said last.
+impl Drop for Database {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = std::fs::read_to_string(self.peer.dir().join("log")).unwrap_or_default();
+            let last: Vec<&str> = said.lines().rev().take(60).collect();
+            eprintln!("the database said:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
     }
 }
 

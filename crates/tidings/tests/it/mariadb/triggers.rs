@@ -126,3 +126,32 @@ async fn rows_numbered_early_and_committed_late_are_not_missed() {
     slow.query_drop("insert into items values (3); commit").await.unwrap();
     assert_eq!(keys(&events(&server, "items", 3).await), ["2", "1", "3"]);
 }
+
+#[tokio::test]
+async fn a_server_that_logs_statements_is_enough() {
+    let db = Database::start_with(&["log-bin=bin", "server-id=1", "binlog-format=STATEMENT"]).await;
+    db.run("create table items (id int primary key); insert into items values (0)").await;
+    let (server, _dir) = capture(&source(&db.url(), &["items"], &format!("{MODE}\nsnapshot = true"))).await;
+    db.run("insert into items values (1), (2); delete from items where id = 1").await;
+    assert_eq!(keys(&events(&server, "items", 4).await), ["0", "1", "2", "1"]);
+    until("an empty table", async || db.texts("select count(*) from pub_events").await == ["0"]).await;
+}
+
+#[tokio::test]
+async fn it_looks_four_times_a_second_unless_it_is_told_otherwise() {
+    let db = Database::start_with(&["general-log=1", "log-output=TABLE"]).await;
+    db.run("create table items (id int primary key)").await;
+    let looks = "select timestampdiff(microsecond, min(event_time), max(event_time)) / (count(*) - 1) from \
+        mysql.general_log where argument like 'select id, coalesce(%'";
+    for (mode, pause) in
+        [("mode = \"triggers\"", 250_000.0), ("mode = \"triggers\"\npoll_ms = 100", 100_000.0)]
+    {
+        let (server, _dir) = capture(&source(&db.url(), &["items"], mode)).await;
+        db.run("truncate table mysql.general_log").await;
+        let many = "select count(*) > 12 from mysql.general_log where argument like 'select id, coalesce(%'";
+        until("some looks", async || db.texts(many).await == ["1"]).await;
+        let found: f64 = db.texts(looks).await[0].parse().unwrap();
+        assert!(found >= pause * 0.99, "{mode}: every {found} us");
+        drop(server);
+    }
+}

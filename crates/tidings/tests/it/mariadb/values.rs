@@ -10,17 +10,18 @@ const TABLE: &str = "create table types (id int primary key, tiny tinyint, utiny
     kind enum('a','it''s','é'), picks set('x','y','z'), word varchar(50), fixedword char(10), \
     latin varchar(20) character set latin1, wide varchar(20) character set ucs2, \
     sjis varchar(20) character set sjis, doc json, text longtext, spot point, nothing int, \
-    stored int as (id * 2) stored) character set utf8mb4";
+    uid uuid, newid uuid, ip4 inet4, ip6 inet6, stored int as (id * 2) stored, seen int as (id * 3) virtual) character set utf8mb4";
 
 const VALUES: &str = "insert into types (id, tiny, utiny, small, medium, big, ubig, zero, year, exact, neg, zdec, f, flag, \
     moment, moment0, local, day, zeroday, zerotime, zeromoment, span, negative, bits, fixed, bytes, blobs, kind, picks, \
-    word, fixedword, latin, wide, sjis, doc, text, spot, nothing) values \
+    word, fixedword, latin, wide, sjis, doc, text, spot, nothing, uid, newid, ip4, ip6) values \
     (1, -128, 255, -32768, 16777215, -9223372036854775808, 18446744073709551615, 42, 2026, \
     123456789012345678901234567890.0123456789, -0.05, 1.5, 0.1, true, '2026-11-21 12:34:56.789012', \
     '2026-07-21 12:34:56', '2026-11-21 12:34:56.789', '2026-11-21', '0000-00-00', '0000-00-00 00:00:00', \
     '0000-00-00 00:00:00', '838:59:58.25', '-25:00:01', b'1000000001', x'00ff0000', x'00ff', repeat(x'ff', 100), \
     'it''s', 'x,z', 'a\\\"é🙂\\n', 'ab', 'é€', '漢é', 'あ', '{\\\"a\\\": [1, 1.10, 12345678901234567890]}', \
-    '{no json', point(1, 2), null)";
+    '{no json', point(1, 2), null, '56789abc-1234-11ee-8001-00163eaabbcc', '01900000-0000-7000-8000-000000000000', \
+    '10.1.0.0', '2001:db8::ff00:0')";
 
 /// What the row is as JSON.
 fn expected() -> String {
@@ -34,7 +35,9 @@ fn expected() -> String {
          \"span\":\"838:59:58.25\",\"negative\":\"-25:00:01\",\"bits\":513,\"fixed\":\"AP8AAA==\",\"bytes\":\"AP8=\",\
          \"blobs\":\"{blobs}\",\"kind\":\"it's\",\"picks\":\"x,z\",\"word\":\"a\\\"é🙂\\n\",\"fixedword\":\"ab\",\
          \"latin\":\"é€\",\"wide\":\"漢é\",\"sjis\":\"あ\",\"doc\":{{\"a\": [1, 1.10, 12345678901234567890]}},\
-         \"text\":\"{{no json\",\"spot\":\"AAAAAAEBAAAAAAAAAAAA8D8AAAAAAAAAQA==\",\"nothing\":null,\"stored\":2}}"
+         \"text\":\"{{no json\",\"spot\":\"AAAAAAEBAAAAAAAAAAAA8D8AAAAAAAAAQA==\",\"nothing\":null,\
+         \"uid\":\"56789abc-1234-11ee-8001-00163eaabbcc\",\"newid\":\"01900000-0000-7000-8000-000000000000\",\
+         \"ip4\":\"10.1.0.0\",\"ip6\":\"2001:db8::ff00:0\",\"stored\":2,\"seen\":3}}"
     )
 }
 

@@ -2,6 +2,8 @@
 
 mod event;
 mod lookahead;
+#[cfg(test)]
+mod mysql8;
 mod reader;
 mod statement;
 pub mod stream;

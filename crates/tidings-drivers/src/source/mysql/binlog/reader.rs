@@ -79,7 +79,8 @@ impl Reader {
         }
     }
 
-    async fn take(&mut self, arrived: &Arrived) -> Result<(), Fault> {
+    /// Takes one event.
+    pub async fn take(&mut self, arrived: &Arrived) -> Result<(), Fault> {
         let header = arrived.raw.header();
         let end = u64::from(header.log_pos());
         match Event::read(arrived).map_err(unread)? {

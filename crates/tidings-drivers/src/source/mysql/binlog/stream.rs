@@ -3,10 +3,11 @@
 //! Owns: the request, and noticing that nothing comes any more.
 
 use super::super::connect::Place;
-use super::super::fault::fault;
+use super::super::fault::{fault, of_log_request};
 use super::super::position::Position;
 use crate::source::Fault;
 use futures_util::StreamExt as _;
+use mysql_async::binlog::BinlogChecksumAlg;
 use mysql_async::binlog::events::Event;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Sid};
@@ -14,6 +15,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const CHECKSUM_BYTES: usize = 4;
+/// The sum of any bytes that end with their own sum.
+const SUMMED: u32 = 0x2144_df1c;
 /// The event with which the server describes all others.
 const DESCRIPTION: u8 = 15;
 
@@ -33,11 +36,25 @@ pub struct Arrived {
     pub tail: usize,
 }
 
+impl Arrived {
+    /// One that came after the description of all others, or before it.
+    pub fn new(raw: Event, is_described: &mut bool) -> Self {
+        let arrived = if *is_described { Self { raw, tail: 0 } } else { Self::early(raw) };
+        *is_described |= arrived.raw.header().event_type_raw() == DESCRIPTION;
+        arrived
+    }
+
+    /// Servers differ in whether the first event has a checksum.
+    fn early(raw: Event) -> Self {
+        let is_summed = raw.data().len() >= CHECKSUM_BYTES
+            && raw.calc_checksum(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32) == SUMMED;
+        Self { raw, tail: if is_summed { CHECKSUM_BYTES } else { 0 } }
+    }
+}
+
 /// A connection over which the log comes.
 pub struct Stream {
     events: BinlogStream,
-    /// Bytes of a checksum at the end of each event.
-    checksum: usize,
     is_described: bool,
     silence_max: Duration,
 }
@@ -86,16 +103,8 @@ impl Stream {
             request = request.with_non_blocking();
         }
         connection.query_drop(words).await.map_err(fault)?;
-        let checksum: Option<String> =
-            connection.query_first("select @@global.binlog_checksum").await.map_err(fault)?;
-        let checksum = if checksum.is_some_and(|kind| kind != "NONE") { CHECKSUM_BYTES } else { 0 };
-        let events = connection.get_binlog_stream(request).await.map_err(fault)?;
-        Ok(Self {
-            events,
-            checksum,
-            is_described: false,
-            silence_max: 3 * from.heartbeat + Duration::from_secs(5),
-        })
+        let events = connection.get_binlog_stream(request).await.map_err(of_log_request)?;
+        Ok(Self { events, is_described: false, silence_max: 3 * from.heartbeat + Duration::from_secs(5) })
     }
 
     /// The next event; nothing at the end, where there is one.
@@ -103,10 +112,8 @@ impl Stream {
         match timeout(self.silence_max, self.events.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(event)) => {
-                let raw = event.map_err(fault)?;
-                let tail = if self.is_described { 0 } else { self.checksum };
-                self.is_described |= raw.header().event_type_raw() == DESCRIPTION;
-                Ok(Some(Arrived { raw, tail }))
+                let raw = event.map_err(of_log_request)?;
+                Ok(Some(Arrived::new(raw, &mut self.is_described)))
             }
             Err(_) => Err(Fault::lost("nothing came from the database for a while, not even a sign of life")),
         }

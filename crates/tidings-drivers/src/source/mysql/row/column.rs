@@ -1,6 +1,7 @@
 //! One column: how its bytes are read, and what JSON they become.
 
 use super::charset::Charset;
+use super::fixed::Fixed;
 use super::input::{Input, Malformed};
 use super::{jsonb, moment, number};
 use base64::Engine as _;
@@ -60,6 +61,7 @@ pub enum Kind {
         prefix: u8,
         len: usize,
     },
+    Fixed(Fixed),
     /// MySQL's own JSON.
     Json {
         prefix: u8,
@@ -125,6 +127,7 @@ impl Column {
                     base64(bytes, out);
                 }
             }
+            Kind::Fixed(kind) => kind.write(input.prefixed(1)?, out),
             Kind::Json { prefix } => jsonb::write(input.prefixed(*prefix)?, out)?,
         }
         Ok(())
@@ -136,6 +139,7 @@ impl Column {
             Kind::Text { prefix, .. } | Kind::Bytes { prefix, .. } | Kind::Json { prefix } => {
                 return input.prefixed(*prefix).map(|_| ());
             }
+            Kind::Fixed(_) => return input.prefixed(1).map(|_| ()),
             Kind::Integer { bytes, .. }
             | Kind::Bit { bytes }
             | Kind::Enum { bytes, .. }

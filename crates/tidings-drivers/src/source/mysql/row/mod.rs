@@ -4,6 +4,7 @@
 
 pub mod charset;
 pub mod column;
+pub mod fixed;
 pub mod image;
 pub mod input;
 pub mod jsonb;

@@ -110,8 +110,8 @@ fn trigger_name(outbox: &str, table: &str, event: &str) -> String {
 
 fn body(outbox: &Outbox, captured: &Captured, described: &Described, event: &str) -> String {
     let row = if event == "DELETE" { "OLD" } else { "NEW" };
-    let before = if event == "UPDATE" { object(&described.columns, "OLD", |_| true) } else { "NULL".into() };
-    let data = object(&described.columns, row, |_| true);
+    let before = if event == "UPDATE" { whole(&described.columns, "OLD") } else { "NULL".into() };
+    let data = whole(&described.columns, row);
     // An update that moves a row to another key says the old one.
     let keys = if event == "INSERT" { "NEW" } else { "OLD" };
     let key = object(&described.columns, keys, |field| described.primary_key.contains(&field.name));
@@ -128,7 +128,17 @@ fn body(outbox: &Outbox, captured: &Captured, described: &Described, event: &str
     )
 }
 
-/// A row, or some columns of it, as JSON.
+/// A row as JSON, or NULL where it would be too large: of bytes that are, the server would make a null and only warn.
+fn whole(columns: &[Field], row: &str) -> String {
+    let is_wide = |field: &&Field| field.is_bytes() && !field.full.contains('(');
+    let too_large =
+        |field: &Field| format!("OCTET_LENGTH({row}.{}) > @@max_allowed_packet * 0.7", quoted(&field.name));
+    let too_large: Vec<_> = columns.iter().filter(is_wide).map(too_large).collect();
+    let object = object(columns, row, |_| true);
+    if too_large.is_empty() { object } else { format!("IF({}, NULL, {object})", too_large.join(" OR ")) }
+}
+
+/// Some columns of a row as JSON.
 fn object(columns: &[Field], row: &str, is_wanted: impl Fn(&Field) -> bool) -> String {
     let mut text = String::from("JSON_OBJECT(");
     for (n, field) in columns.iter().filter(|field| is_wanted(field)).enumerate() {
@@ -168,7 +178,7 @@ fn value(field: &Field, row: &str) -> String {
         "tinyblob" | "blob" | "mediumblob" | "longblob" | "binary" | "varbinary" => {
             format!("REPLACE(TO_BASE64({column}), '\\n', '')")
         }
-        _ if field.charset.is_none() => format!("REPLACE(TO_BASE64(CAST({column} AS BINARY)), '\\n', '')"),
+        _ if field.is_bytes() => format!("REPLACE(TO_BASE64(CAST({column} AS BINARY)), '\\n', '')"),
         _ if field.is_json => format!("JSON_EXTRACT({column}, '$')"),
         _ => format!("CONVERT({column} USING utf8mb4)"),
     }

@@ -27,11 +27,20 @@ pub fn mariadb(settings: &[&str]) -> Peer {
     let peer = Peer::new(needed("mariadbd"), greeting).database(libc::SIGKILL);
     let dir = peer.dir().display().to_string();
     let data = format!("--datadir={dir}/data");
-    let init = ["--no-defaults", &data, "--auth-root-authentication-method=normal", "--skip-name-resolve"];
+    // Servers that start remove what looks like a temporary table from the place for them, whoever made it.
+    let temporary = format!("--tmpdir={dir}");
+    let init = [
+        "--no-defaults",
+        &data,
+        &temporary,
+        "--auth-root-authentication-method=normal",
+        "--skip-name-resolve",
+    ];
     peer.prepare(&needed("mariadb-install-db"), &init);
     let own = [
         "--no-defaults".to_owned(),
         data,
+        temporary,
         format!("--socket={dir}/socket"),
         format!("--pid-file={dir}/pid"),
         format!("--bind-address={HOST}"),

@@ -5,6 +5,7 @@
 //! Never: decides who may see a row; loses or repeats a change: a position is committed together with the events.
 
 mod fault;
+mod mysql;
 mod postgres;
 mod settings;
 mod supervisor;
@@ -23,7 +24,7 @@ pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Resu
     settings.check()?;
     let (kind, mode) = (settings.kind, settings.mode());
     match kind {
-        Kind::MySql => return Err(Error::Absent(kind)),
+        Kind::MySql => mysql::start(settings, tidings, services)?,
         Kind::Postgres => {
             let desk = Desk::new(tidings, &settings.name, kind.as_str(), mode.as_str(kind));
             supervise(postgres::Postgres::new(settings)?, desk, services);

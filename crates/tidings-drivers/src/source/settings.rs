@@ -75,8 +75,6 @@ pub enum Error {
     Scheme { kind: Kind, expected: &'static str },
     #[error("{0}")]
     Url(String),
-    #[error("capturing from {0} is not there yet")]
-    Absent(Kind),
 }
 
 impl Kind {

@@ -33,7 +33,7 @@ const RESERVED: &[&str] = &[
     "live",
 ];
 
-/// What an event's context says: Esink's interface keeps its own there, a source names the transaction.
+/// What an event's context says: Esink's interface keeps its own there, a source says where the change comes from.
 #[derive(Default, Deserialize)]
 struct Kept<'a> {
     #[serde(borrow)]
@@ -46,6 +46,10 @@ struct Kept<'a> {
     version: Option<&'a RawValue>,
     #[serde(borrow)]
     transaction: Option<&'a RawValue>,
+    #[serde(borrow)]
+    position: Option<&'a RawValue>,
+    #[serde(borrow)]
+    snapshot: Option<&'a RawValue>,
 }
 
 fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(d: D) -> Result<Option<&'a RawValue>, D::Error> {
@@ -165,10 +169,11 @@ fn change(event: &Event, out: &mut Vec<u8>) -> String {
     let kept: Kept<'_> =
         event.record().context().and_then(|c| serde_json::from_str(c).ok()).unwrap_or_default();
     let table = kept.table.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-    let table = table.unwrap_or_else(|| match kept.transaction {
+    let is_captured = [kept.transaction, kept.position, kept.snapshot].iter().any(Option::is_some);
+    let table = table.unwrap_or_else(|| match is_captured {
         // A captured table's name is written so that it can be a topic's.
-        Some(_) => percent_decode_str(event.topic().as_str()).decode_utf8_lossy().into_owned(),
-        None => event.topic().as_str().to_owned(),
+        true => percent_decode_str(event.topic().as_str()).decode_utf8_lossy().into_owned(),
+        false => event.topic().as_str().to_owned(),
     });
     let text = |out: &mut Vec<u8>, text: &str| serde_json::to_writer(out, text).expect("memory");
     out.extend_from_slice(b"{\"table\":");
@@ -177,7 +182,7 @@ fn change(event: &Event, out: &mut Vec<u8>) -> String {
     text(out, event.name().unwrap_or("insert"));
     write!(out, ",\"data\":{},\"source\":", event.data().unwrap_or("null")).expect("memory");
     text(out, event.record().source().unwrap_or("api"));
-    let usual = if kept.transaction.is_some() { "\"database\"" } else { "\"api\"" };
+    let usual = if is_captured { "\"database\"" } else { "\"api\"" };
     let source_type = kept.source_type.map_or(usual, RawValue::get);
     write!(out, ",\"source_type\":{source_type},\"timestamp\":").expect("memory");
     match kept.timestamp {
@@ -211,6 +216,10 @@ mod tests {
         assert!(found[0].starts_with(&format!("42[\"users\",{object},\"")), "{}", found[0]);
         assert!(found[1].starts_with(&format!("42[\"changes\",{object},\"")), "{}", found[1]);
         assert_eq!(found.len(), 2);
+        // Triggers that know no transactions say where they have kept it.
+        let json = json.replace("\"transaction\":7", "\"position\":\"pub_events:9\"");
+        assert!(changes("Bank%20Records:1", &json)[0].contains(r#""table":"Bank Records""#));
+        assert!(changes("users:1", &json)[0].contains(r#""source_type":"database""#));
     }
 
     #[test]

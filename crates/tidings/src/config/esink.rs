@@ -179,8 +179,16 @@ pub fn read<'a>(
         if tables.is_empty() {
             found.database = Some((name, Table::from_iter([("url".to_owned(), Value::String(url))])));
         } else {
-            found.sights = sights(&tables, &filters, rules)?;
-            found.source = Some(source(name, kind, url, &tables));
+            let inner = if kind == "mysql" { variables.get("MYSQL_DATABASE") } else { Some("public") };
+            found.sights = sights(&tables, inner, &filters, rules)?;
+            let mut source = source(name, kind, url, &tables);
+            if kind == "mysql" {
+                // As with Esink: its users have no right to read the binary log.
+                source.insert("mode".into(), "triggers".into());
+                let outbox = variables.get("MYSQL_TABLE_TARGET").unwrap_or("pub_events");
+                source.insert("outbox".into(), outbox.into());
+            }
+            found.source = Some(source);
         }
     }
     Ok(Some(found))
@@ -243,6 +251,7 @@ fn columns(said_by: &str, names: Vec<Box<str>>) -> Result<RowRule, ConfigError> 
 /// Who sees what of each captured table. One without a rule is for nobody, as with Esink.
 fn sights(
     tables: &[&str],
+    inner: Option<&str>,
     filters: &[&str],
     mut rules: BTreeMap<String, RowRule>,
 ) -> Result<Vec<TableSight>, ConfigError> {
@@ -250,7 +259,7 @@ fn sights(
         // What the default schema holds is called without it.
         let (schema, name) =
             table.split_once('.').map_or((None, table), |(schema, name)| (Some(schema), name));
-        let topic = TopicName::captured(schema.filter(|schema| *schema != "public"), name, "");
+        let topic = TopicName::captured(schema.filter(|schema| Some(*schema) != inner), name, "");
         let own = filters.iter().filter_map(|entry| column(entry)).filter(|(of, _)| *of == table);
         Ok(TableSight {
             topic: topic.map_err(|e| refuse("TABLE_NAMES", &format!("{table:?}: {e}")))?,
@@ -325,6 +334,7 @@ mod tests {
             ("MYSQL_DATABASE", "sh op"),
             ("MYSQL_PASSWORD", "p@ss/w:rd"),
             ("MYSQL_PORT", "33"),
+            ("MYSQL_TABLE_TARGET", "'esink_pubsub'"),
             ("POSTGRES_DATABASE_URL", "postgres://h/d"),
             ("USE_SSL", "false"),
             ("ALLOW_REPUBLISHING", "TRUE"),
@@ -338,6 +348,10 @@ mod tests {
         let source = found.source.unwrap();
         assert_eq!(source["url"].as_str(), Some("mysql://root:p%40ss%2Fw%3Ard@localhost:33/sh%20op"));
         assert_eq!(source["tables"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            (source["mode"].as_str(), source["outbox"].as_str()),
+            (Some("triggers"), Some("esink_pubsub"))
+        );
         assert_eq!(found.sights[1].topic.as_str(), "bankRecords");
         assert_eq!(found.sights[1].row_rule, RowRule::Columns(Vec::new()), "no rule is for nobody");
     }

@@ -17,10 +17,23 @@ pub struct Esink {
 
 impl Esink {
     pub async fn start(variables: &[(&str, &str)]) -> Self {
-        let (program, root) = (Program::new(), tempfile::tempdir().unwrap());
-        let mut command = program.command(root.path(), &["serve"]);
         // A port that is free, whatever PORT would say.
-        command.envs(variables.iter().copied()).env("TIDINGS_PORT", "0").stdin(Stdio::null());
+        Self::start_in(tempfile::tempdir().unwrap(), "0", variables).await
+    }
+
+    /// Kills it, and starts it with these variables where it was.
+    pub async fn restart(mut self, variables: &[(&str, &str)]) -> Self {
+        self.child.start_kill().unwrap();
+        self.child.wait().await.unwrap();
+        self.log.await.unwrap();
+        let port = self.url.rsplit(':').next().unwrap();
+        Self::start_in(self.root, port, variables).await
+    }
+
+    async fn start_in(root: tempfile::TempDir, port: &str, variables: &[(&str, &str)]) -> Self {
+        let program = Program::new();
+        let mut command = program.command(root.path(), &["serve"]);
+        command.envs(variables.iter().copied()).env("TIDINGS_PORT", port).stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();

@@ -4,6 +4,7 @@ mod clients;
 mod connect;
 mod database;
 mod environment;
+mod mariadb;
 mod native;
 mod protocol;
 mod publish;

@@ -1,0 +1,254 @@
+//! One run over the table that triggers fill: looks, delivers, removes, and looks again after a pause.
+//!
+//! Owns: the mark that says which rows are in the log but perhaps still in the table, so that each is one event.
+
+use super::super::captured::{self, Captured};
+use super::super::change::{self, Origin};
+use super::super::connect::{Place, Server};
+use super::super::fault::fault;
+use super::super::schema::{self, Described};
+use super::super::snapshot::{self, Sink};
+use super::definition;
+use super::outbox::{Entry, Outbox, Taken};
+use super::row;
+use crate::source::{Desk, Fault, Settings};
+use bytes::Bytes;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable as _;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidings_engine::Capture;
+use tidings_model::{NewEvent, TopicName};
+
+/// How often tables are compared with their triggers: a new column is in events from then on.
+const COMPARE_EVERY: Duration = Duration::from_secs(2);
+/// Names in the table that are none of ours: so many may become topics.
+const OTHERS_MAX: usize = 1000;
+
+pub struct Driver {
+    place: Place,
+    settings: Settings,
+}
+
+/// What one run knows.
+struct Run<'a> {
+    desk: &'a Desk,
+    place: &'a Place,
+    settings: &'a Settings,
+    outbox: Outbox,
+    server: Server,
+    /// Captured tables as they are described, by their names in the table that triggers fill.
+    tables: HashMap<String, (Arc<Captured>, Described)>,
+    /// Other names in that table. `None`: it cannot be a topic.
+    others: HashMap<String, Option<Arc<Captured>>>,
+    mark: String,
+    taken: Taken,
+}
+
+impl Driver {
+    pub fn new(place: Place, settings: Settings) -> Self {
+        Self { place, settings }
+    }
+}
+
+impl crate::source::Driver for Driver {
+    async fn run(&mut self, desk: &Desk) -> Fault {
+        desk.report.connecting();
+        match begin(desk, &self.place, &self.settings).await {
+            Ok((mut run, mut connection)) => match run.follow(&mut connection).await {
+                Ok(never) => match never {},
+                Err(fault) => fault,
+            },
+            Err(fault) => fault,
+        }
+    }
+}
+
+async fn begin<'a>(
+    desk: &'a Desk,
+    place: &'a Place,
+    settings: &'a Settings,
+) -> Result<(Run<'a>, Conn), Fault> {
+    let mut connection = place.connect().await?;
+    let server = Server::ask(&mut connection).await?;
+    if server.is_set("log_bin") == "ON" && server.is_set("binlog_format") == "STATEMENT" {
+        // A weaker level would be refused there: our own deletes are logged as statements.
+        let level = "set session transaction isolation level repeatable read";
+        connection.query_drop(level).await.map_err(fault)?;
+    }
+    let captured = captured::find(&mut connection, place, settings).await?;
+    let outbox = Outbox::new(place, settings.outbox.as_deref());
+    let mark = format!("source:{}", desk.name);
+    let found =
+        desk.tidings.position(&mark).await.map_err(|why| Fault::lost(format!("the log refuses: {why}")))?;
+    let known: Option<Taken> =
+        found.map(|bytes| serde_json::from_slice(&bytes)).transpose().map_err(|_| {
+            Fault::setting("the position kept in the log is of another mode; give the source another name")
+        })?;
+    captured::take(desk, &captured, settings).await?;
+    outbox.prepare(&mut connection).await?;
+    let names = captured.into_iter().map(|one| (outbox.name_of(&one), (one, Described::default())));
+    let mut run = Run {
+        desk,
+        place,
+        settings,
+        tables: names.collect(),
+        outbox,
+        server,
+        others: HashMap::new(),
+        mark,
+        taken: known.clone().unwrap_or_default(),
+    };
+    run.compare(&mut connection).await?;
+    definition::remove_others(&mut connection, &run.outbox, run.tables.values().map(|(one, _)| &**one))
+        .await?;
+    match known {
+        Some(taken) if !taken.snapshot => {}
+        None if !settings.snapshot => run.keep(Vec::new(), Taken::default()).await?,
+        begun => run.snapshot(begun.is_some()).await?,
+    }
+    run.outbox.remove(&mut connection, &run.taken).await?;
+    desk.report.streaming();
+    Ok((run, connection))
+}
+
+impl Run<'_> {
+    async fn follow(&mut self, connection: &mut Conn) -> Result<std::convert::Infallible, Fault> {
+        let pause = Duration::from_millis(self.settings.poll_ms.max(1));
+        let mut compared = Instant::now();
+        loop {
+            let began = Instant::now();
+            let (entries, has_more) = self.outbox.read(connection, &self.taken).await?;
+            if !entries.is_empty() {
+                self.deliver(connection, entries).await?;
+            }
+            if compared.elapsed() >= COMPARE_EVERY {
+                // A trigger waits for a lock in vain while a long transaction holds its table: another time, then.
+                if let Err(fault) = self.compare(connection).await {
+                    match fault {
+                        Fault::Lost(why) => self.desk.report.complain(&why),
+                        setting @ Fault::Setting(_) => return Err(setting),
+                    }
+                }
+                compared = Instant::now();
+            }
+            if !has_more {
+                self.desk.report.lag(Some(Duration::ZERO));
+                tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
+            }
+        }
+    }
+
+    async fn deliver(&mut self, connection: &mut Conn, entries: Vec<Entry>) -> Result<(), Fault> {
+        let mut events = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let origin = Origin {
+                source: self.desk.name.as_str().into(),
+                committed_at: entry.created_at.as_deref().and_then(row::moment),
+                position: Some(format!("{}:{}", self.outbox.table, entry.id)),
+                ..Origin::default()
+            };
+            let done = match self.table_of(&entry.table).await {
+                Some((captured, key)) => row::push(&mut events, &captured, &key, entry, &origin),
+                None => Err("its table_name cannot be a topic here".to_owned()),
+            };
+            if let Err(why) = done {
+                let said = format!("row {} of `{}` was left out: {why}", entry.id, self.outbox.table);
+                tracing::warn!(source = self.desk.name, row = entry.id, why, "a row cannot be an event");
+                self.desk.report.complain(&said);
+            }
+        }
+        let taken = Taken::of(entries.into_iter().map(|entry| (entry.id, entry.created_at)));
+        self.keep(events, taken).await?;
+        self.outbox.remove(connection, &self.taken).await
+    }
+
+    /// Commits events together with the numbers of their rows.
+    async fn keep(&mut self, events: Vec<NewEvent>, taken: Taken) -> Result<(), Fault> {
+        let value = Bytes::from(serde_json::to_vec(&taken).expect("numbers into memory"));
+        let mark = tidings_log::Mark { name: self.mark.clone(), value: Some(value) };
+        let source = self.desk.name.as_str().into();
+        let capture = Capture { source, events, messages: Vec::new(), marks: vec![mark] };
+        self.desk.capture(capture).await?;
+        if let Some((_, last)) = taken.ids.last() {
+            self.desk.report.position(format!("{}:{last}", self.outbox.table));
+        }
+        self.taken = taken;
+        Ok(())
+    }
+
+    /// The table that a row names, and the columns of its key.
+    async fn table_of(&mut self, name: &str) -> Option<(Arc<Captured>, Vec<String>)> {
+        if let Some((captured, described)) = self.tables.get(name) {
+            return Some((Arc::clone(captured), described.primary_key.clone()));
+        }
+        if let Some(known) = self.others.get(name) {
+            return known.clone().map(|captured| (captured, Vec::new()));
+        }
+        if self.others.len() >= OTHERS_MAX {
+            return None;
+        }
+        let topic = TopicName::captured(None, name, &self.settings.prefix).ok();
+        let mut found = topic.map(|topic| {
+            Arc::new(Captured { schema: self.place.database.clone(), table: name.to_owned(), topic })
+        });
+        if let Some(captured) = &found {
+            let own_ones = self.tables.values().map(|(one, _)| one);
+            let all = own_ones.chain(self.others.values().flatten()).chain([captured]);
+            let topics: Vec<TopicName> = all.map(|one| one.topic.clone()).collect();
+            if self.desk.own(topics).await.is_err() {
+                found = None;
+            }
+        }
+        self.others.insert(name.to_owned(), found.clone());
+        found.map(|captured| (captured, Vec::new()))
+    }
+
+    /// Brings triggers to what their tables look like now.
+    async fn compare(&mut self, connection: &mut Conn) -> Result<(), Fault> {
+        for (captured, known) in self.tables.values_mut() {
+            let described =
+                schema::describe(connection, &captured.schema, &captured.table).await.map_err(fault)?;
+            if described.columns.is_empty() {
+                return Err(Fault::setting(format!(
+                    "table `{}` is gone, or the database user may not see it any more; correct `tables`",
+                    captured.table
+                )));
+            }
+            if described != *known {
+                definition::install(connection, &self.server, &self.outbox, captured, &described).await?;
+                *known = described;
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers the rows that are there. Rows that triggers have written until then are part of it.
+    async fn snapshot(&mut self, is_again: bool) -> Result<(), Fault> {
+        self.desk.report.snapshot();
+        let begun = Taken { snapshot: true, ..Taken::default() };
+        let origin =
+            Origin { source: self.desk.name.as_str().into(), is_snapshot: true, ..Origin::default() };
+        let all: Vec<_> = self.tables.values().map(|(captured, _)| Arc::clone(captured)).collect();
+        let emptied = all.iter().filter(|_| is_again).map(|one| change::truncate(one, &origin)).collect();
+        self.keep(emptied, begun).await?;
+        let mut connection = self.place.connect().await?;
+        snapshot::begin(&mut connection).await?;
+        let seen = self.outbox.seen(&mut connection).await?;
+        for captured in all {
+            snapshot::rows(&mut connection, &captured, &origin, &mut Lots(self)).await?;
+        }
+        self.keep(Vec::new(), seen).await
+    }
+}
+
+/// Where the rows of a snapshot go.
+struct Lots<'a, 'b>(&'a mut Run<'b>);
+
+impl Sink for Lots<'_, '_> {
+    async fn take(&mut self, events: Vec<NewEvent>, _: usize) -> Result<(), Fault> {
+        let begun = Taken { snapshot: true, ..Taken::default() };
+        self.0.keep(events, begun).await
+    }
+}

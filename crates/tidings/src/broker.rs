@@ -3,7 +3,7 @@
 //! Owns: reading Broker's flags and variable from the process, and waiting for its end. This is a program's
 //! whole `main`, so it alone in this library reads the environment, says things on stderr, and exits.
 
-use crate::config::broker::{Way, parse};
+use crate::config::broker::parse;
 use crate::config::{ConfigError, Layers};
 use crate::{Builder, StartError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,7 +55,7 @@ fn layers(
     let layers = Layers::default().environment(variables.iter().map(|(n, v)| (n.as_str(), v.as_str())))?;
     let (mut settings, flags) = parse(words)?;
     settings.extend(flags.settings()?);
-    layers.started_as(Way { signs_up: true, is_brokers: true }).settings(settings)
+    layers.started_as_broker().settings(settings)
 }
 
 /// A variable that is not UTF-8 cannot be one of ours.

@@ -54,4 +54,4 @@ pub use tidings_model::{
     UserId, Uuid,
 };
 #[cfg(feature = "server")]
-pub use tidings_server::Router;
+pub use tidings_server::{BindError, Router};

@@ -31,16 +31,33 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidings: {error:#}");
+            eprintln!("tidings: {}", told(&error));
             let is_usage = error.is::<ConfigError>() || error.is::<cli::Usage>();
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }
 
+/// The error and its causes, but no cause that the one before it has told already.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(|cause| cause.to_string()) {
+        if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 /// Sends what the process says about itself to stderr. A client says only what goes wrong.
 fn watch(level: &str, is_server: bool) -> anyhow::Result<()> {
     let level = if is_server { level } else { "warn" };
+    // A filter takes any single word for a part of the program, and then logs nothing.
+    let is_level = level.contains(['=', ',']) || level.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    if !is_level {
+        let what = format!("{level:?} is not error, warn, info, debug, trace or off, nor a filter of these");
+        return Err(ConfigError::Value { said_by: "log_level".into(), what }.into());
+    }
     let filter = EnvFilter::try_new(level)
         .map_err(|e| ConfigError::Value { said_by: "log_level".into(), what: e.to_string() })?;
     let is_terminal = std::io::stderr().is_terminal();

@@ -148,8 +148,9 @@ impl Reader {
             .ok_or_else(|| self.damaged(topic, holder, offset, at))
     }
 
+    /// The text is made when there is an error: this stands before every event that is read.
     fn io(&self, holder: &Holder) -> impl FnOnce(std::io::Error) -> Error {
-        Error::io(format!("reading {}", self.shelf.segments.log(holder.number()).display()))
+        |error| Error::io(format!("reading {}", self.shelf.segments.log(holder.number()).display()))(error)
     }
 
     fn damaged(&self, topic: &Topic, holder: &Holder, offset: u64, at: u64) -> Error {

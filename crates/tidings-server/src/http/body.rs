@@ -6,8 +6,10 @@
 use crate::refusal::Refusal;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tidings_engine::Services;
 use tidings_model::Code;
@@ -96,5 +98,44 @@ impl Parts {
                 _ = tokio::time::timeout(LEFTOVER_WITHIN, rest) => {}
             }
         });
+    }
+}
+
+/// A body whose rest is taken from the wire when whoever had it lets go of it, as [`Parts::discard`] does.
+struct Owed {
+    body: Body,
+    within_ms: u64,
+    services: Services,
+}
+
+/// `body`, taken from the wire to its end whether its handler reads it or not. An empty one is given back as it is.
+pub fn owed(body: Body, within_ms: u64, services: &Services) -> Body {
+    if body.is_end_stream() { body } else { Body::new(Owed { body, within_ms, services: services.clone() }) }
+}
+
+impl http_body::Body for Owed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let body = std::mem::take(&mut self.body);
+        Parts::new(body, self.within_ms).discard(&self.services);
     }
 }

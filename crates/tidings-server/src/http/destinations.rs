@@ -32,11 +32,14 @@ fn settings(fields: Map<String, Value>) -> Result<DestinationSettings, Refusal> 
     of_value(fields.into())
 }
 
-/// Reads a value; a complaint repeats no value that was sent, since that may be a secret.
+/// Reads a value; a complaint names the field and repeats no value that was sent, since that may be a secret.
 pub fn of_value<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
-    serde_json::from_value(value).map_err(|error| match EventError::from_json(&error) {
+    serde_path_to_error::deserialize(value).map_err(|error| match EventError::from_json(error.inner()) {
         EventError::FieldUnknown(text) => Refusal::new(Code::FieldUnknown, text),
-        _ => Refusal::parameter("a field has the wrong type, or a word that does not belong there"),
+        _ => Refusal::parameter(format!(
+            "`{}` has the wrong type, or a word that does not belong there",
+            error.path()
+        )),
     })
 }
 

@@ -3,7 +3,7 @@
 //! Owns: the order of these. Publishing goes through [`watched`] directly, without a layer of its own and
 //! without compression, because it is the path where every microsecond counts.
 
-use super::Route;
+use super::{Route, body};
 use crate::dialect::{broker, esink};
 use crate::refusal::Refusal;
 use crate::{Config, Door, gate};
@@ -44,7 +44,12 @@ pub async fn watch(
     next: Next,
 ) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    watched(&door, route, origin, next.run(request)).await
+    watched(&door, route, origin, next.run(owed(&door, request))).await
+}
+
+/// A refusal before the body was read reaches the client all the same.
+pub fn owed(door: &Door, request: Request) -> Request {
+    request.map(|body| body::owed(body, door.tidings.limits().read_timeout_ms, &door.services))
 }
 
 /// Compresses the answer with gzip or zstd if the client takes it; never a stream.
@@ -61,6 +66,7 @@ pub async fn compress(request: Request, next: Next) -> Response {
 
 /// No such path.
 pub async fn unknown(State(door): State<Door>, request: Request) -> Response {
+    let request = owed(&door, request);
     let refusal = Refusal::new(Code::NotFound, "there is no such path; /openapi.json lists those there are");
     let route = Route::elsewhere();
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -71,6 +77,7 @@ pub async fn unknown(State(door): State<Door>, request: Request) -> Response {
 
 /// The path exists, the method does not; browsers ask here before they send what needs leave.
 pub async fn other_method(State(door): State<Door>, request: Request) -> Response {
+    let request = owed(&door, request);
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let methods = super::methods(path);
     if super::is_brokers(path) {

@@ -22,7 +22,7 @@ pub struct Args {
     /// The topics
     #[arg(value_name = "TOPIC", required_unless_present = "all", value_parser = |text: &str| TopicName::parse(text))]
     topics: Vec<TopicName>,
-    /// Every topic that the token may read
+    /// Every topic that the token may read, except those of the system
     #[arg(long, conflicts_with = "topics")]
     all: bool,
 }
@@ -46,7 +46,10 @@ struct Placed {
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let client = Client::new(&args.client, context)?;
     let mut chosen = topics::list(&client).await?;
-    if !args.all {
+    if args.all {
+        // What the system writes there it writes itself where this is imported.
+        chosen.retain(|topic| !topic.name.starts_with('$'));
+    } else {
         let known = chosen;
         chosen = Vec::new();
         for name in &args.topics {

@@ -22,6 +22,7 @@ enum Kind {
     /// A key and a password (HTTP Basic)
     Webhook,
     /// A signature of Standard Webhooks
+    #[value(name = "standard_webhook", alias = "standard-webhook")]
     StandardWebhook,
 }
 

@@ -1,12 +1,12 @@
 //! `tidings serve`: the server.
 
-use super::{Context, Place};
+use super::{Context, Place, Usage};
 use anyhow::{Context as _, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use tidings::config::broker::{Flags, Way};
+use tidings::config::broker::Flags;
 use tidings::config::{Config, Setting};
-use tidings::{Builder, Running};
+use tidings::{BindError, Builder, Code, LogError, Running, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -116,10 +116,9 @@ impl Args {
 
 pub fn run(args: Args, context: Context) -> Result<()> {
     let broker = args.broker();
-    let is_brokers = broker.is_used();
-    let signs_up = is_brokers || !args.origin.is_empty() || !args.secret.is_empty();
     let settings = [args.settings(), broker.settings()?].concat();
-    let config = context.layers.started_as(Way { signs_up, is_brokers }).settings(settings)?.finish();
+    let layers = if broker.is_used() { context.layers.started_as_broker() } else { context.layers };
+    let config = layers.settings(settings)?.finish();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.threads > 0 {
         runtime.worker_threads(config.threads);
@@ -187,11 +186,19 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-/// Adds the stable code where the log has one to give.
-fn explain(error: impl Into<tidings::StartError>) -> anyhow::Error {
+/// Adds the stable code where the log has one to give, and what to do where something can be done.
+fn explain(error: impl Into<StartError>) -> anyhow::Error {
     match error.into() {
-        tidings::StartError::Config(error) => error.into(),
-        tidings::StartError::Log(error) => anyhow::anyhow!("{error} ({})", error.code()),
+        StartError::Config(error) => error.into(),
+        StartError::Entities(error) => Usage(error.to_string()).into(),
+        StartError::Bind(error @ (BindError::Tls(_) | BindError::Grpc(_))) => Usage(error.to_string()).into(),
+        StartError::Log(error @ LogError::Corrupt { .. }) => {
+            let code = error.code();
+            anyhow::anyhow!("{error}; `tidings check DIR --repair` sets aside what is damaged ({code})")
+        }
+        StartError::Log(error) if error.code() != Code::Internal => {
+            anyhow::anyhow!("{error} ({})", error.code())
+        }
         error => error.into(),
     }
 }

@@ -49,15 +49,6 @@ pub struct Flags {
     pub cert_path: Option<String>,
 }
 
-/// How the program was started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Way {
-    /// By a flag that Broker has too, or Broker's variable: users may sign up.
-    pub signs_up: bool,
-    /// By something that only Broker has: its other defaults hold as well.
-    pub is_brokers: bool,
-}
-
 impl Flags {
     pub fn is_used(&self) -> bool {
         let Self { expiry, connection, key_path, cert_path } = self;

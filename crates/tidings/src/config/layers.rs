@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::broker::{self, Way};
+use super::broker;
 use super::distance::distance;
 use super::eventrelay::{self, Variables};
 use super::{Config, ConfigError, check_secret, esink};
@@ -188,7 +188,8 @@ pub struct Layers {
     /// Secrets that nothing overrides.
     extra_secrets: Vec<String>,
     /// Started as Broker is started.
-    way: Way,
+    /// Started by something that only Broker has.
+    is_brokers: bool,
     /// What EventRelay's variables say.
     relay: Variables,
     /// A port was named in our own words.
@@ -238,7 +239,7 @@ impl Layers {
                 // First, so that our own variable wins whichever comes first.
                 let data = Setting { said_by: name.into(), place: "data", values: vec![value.into()] };
                 settings.insert(0, data);
-                self = self.started_as(Way { signs_up: true, is_brokers: true });
+                self.is_brokers = true;
             }
             if name == eventrelay::JWT_SECRET {
                 check_secret(name, value)?;
@@ -299,10 +300,9 @@ impl Layers {
         &self.config
     }
 
-    /// Takes note of how the program was started; both add up.
-    pub fn started_as(mut self, way: Way) -> Self {
-        self.way.signs_up |= way.signs_up;
-        self.way.is_brokers |= way.is_brokers;
+    /// The program was started by something that only Broker has, so Broker's defaults hold.
+    pub fn started_as_broker(mut self) -> Self {
+        self.is_brokers = true;
         self
     }
 
@@ -312,20 +312,23 @@ impl Layers {
 
     /// Broker's defaults, where nothing else was said.
     fn go_brokers_way(&mut self) {
-        if self.way.is_brokers && !self.has_address {
+        if !self.is_brokers {
+            return;
+        }
+        if !self.has_address {
             let all = std::net::Ipv4Addr::UNSPECIFIED.into();
             self.config.http.listen.set_ip(all);
             tracing::info!(
                 "started as Broker is: listening on all addresses; --listen 127.0.0.1 limits that"
             );
         }
-        if self.way.signs_up && !self.has("users", "sign_up") {
+        if !self.has("users", "sign_up") {
             self.config.users.sign_up = SignUp::Open;
             tracing::warn!(
                 "started with a flag or variable of Broker's: everybody may sign up; users.sign_up = \"closed\" stops that"
             );
         }
-        if self.way.is_brokers && !self.has("http", "origins") {
+        if !self.has("http", "origins") {
             self.config.http.origins = vec![broker::ORIGIN.into()];
             tracing::info!(origin = broker::ORIGIN, "started as Broker is: pages of one origin may call");
         }

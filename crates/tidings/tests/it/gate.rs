@@ -99,6 +99,8 @@ async fn a_jwk_set_verifies_by_key_id() {
 async fn a_configured_secret_verifies_beside_the_own_one() {
     let shared = "0123456789abcdef0123456789abcdef";
     let server = Server::start_with(&["--secret", shared]).await;
+    // Broker has this flag as well, but it is not Broker's alone.
+    assert!(!server.log().contains("sign up"), "{}", server.log());
     let sign = |claims: Value| {
         encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(shared.as_bytes())).unwrap()
     };

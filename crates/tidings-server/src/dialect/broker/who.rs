@@ -50,6 +50,7 @@ pub async fn surround(
     request: Request,
     next: Next,
 ) -> Response {
+    let request = layers::owed(&door, request);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let is_foreign = origin.as_ref().is_some_and(|origin| !is_allowed(&door.config, origin));
     let answer = async {

@@ -133,7 +133,7 @@ async fn what_is_set_wins_over_brokers_defaults() {
 
 #[tokio::test]
 async fn only_the_pages_of_the_allowed_origin_get_through() {
-    let server = Server::start_with(&["--origin", "http://app.example"]).await;
+    let server = Server::start_with(&["--origin", "http://app.example", "--expiry", "600"]).await;
     let ann = user(&server, "ann", A).await;
     let ask = |method: Method, path: &str, origin: &str| {
         let request = server.request(method, path, &ann.token).header("origin", origin);

@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, postgres, rpc, socketio, webhooks};
+use super::{broker, length, mariadb, postgres, rpc, socketio, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -84,6 +84,16 @@ pub const ALL: &[Figure] = &[
         name: "postgres-triggers",
         what: "a write with our triggers against one with a bare NOTIFY",
         take: postgres::triggers,
+    },
+    Figure {
+        name: "mariadb-latency",
+        what: "from an insert in MariaDB to an SSE client, 100 transactions/s, against a bare client",
+        take: mariadb::latency,
+    },
+    Figure {
+        name: "mariadb-rate",
+        what: "rows captured a second, in transactions of 1 and of 200 rows, against a bare client",
+        take: mariadb::rate,
     },
     Figure {
         name: "grpc-publish",

@@ -7,6 +7,7 @@ mod broker;
 mod entities;
 mod figures;
 mod length;
+mod mariadb;
 mod meter;
 mod postgres;
 mod row;

@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 const TABLE: &str = "create table items (id bigint generated always as identity primary key, body text)";
 /// Begins what a row says of when it was sent; a digit for each place follows.
-const MARK: &[u8] = b"sent-at-";
-const DIGITS: usize = 20;
-const FILL: usize = 150 - MARK.len() - DIGITS;
+pub const MARK: &[u8] = b"sent-at-";
+pub const DIGITS: usize = 20;
+pub const FILL: usize = 150 - MARK.len() - DIGITS;
 
 /// From the insert to the client, at 100 transactions a second.
 pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
@@ -28,19 +28,21 @@ pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
     let db = Database::start(&[])?;
     let (bare_p50, bare_p99) = {
         let bare = Bare::start(&db)?;
-        percentiles(&db, &bare.seen, count)?
+        percentiles(db.shell(), &bare.seen, count)?
     };
     let server = db.server(stage, "")?;
     let client = Client::follow(&server)?;
-    let (p50, p99) = percentiles(&db, &client.seen, count)?;
-    let figure = |name: &str, ours: f64, bare: f64, more: f64| {
-        let note = format!("bare client {bare:.2} ms");
-        row(name, "ms above bare", ours - bare, Target::AtMost(more), &note)
-    };
+    let (p50, p99) = percentiles(db.shell(), &client.seen, count)?;
     Ok(vec![
-        figure("postgres-latency p50", p50, bare_p50, 1.0),
-        figure("postgres-latency p99", p99, bare_p99, 3.0),
+        above("postgres-latency p50", p50, bare_p50, 1.0),
+        above("postgres-latency p99", p99, bare_p99, 3.0),
     ])
+}
+
+/// How much longer than the bare client ours takes, and how much more it may.
+pub fn above(name: &str, ours: f64, bare: f64, more: f64) -> Row {
+    let note = format!("bare client {bare:.2} ms");
+    row(name, "ms above bare", ours - bare, Target::AtMost(more), &note)
 }
 
 /// Rows a second that arrive while as many are written as go: in transactions of one, and of 200.
@@ -127,6 +129,13 @@ impl Database {
         command
     }
 
+    /// What takes statements from its input.
+    fn shell(&self) -> Command {
+        let mut shell = self.command("psql");
+        shell.args(["-q", "-d", "postgres"]);
+        shell
+    }
+
     fn run(&self, text: &str) -> Result<()> {
         let done = self
             .command("psql")
@@ -154,10 +163,10 @@ impl Database {
 }
 
 /// What a client has seen: the nanoseconds between a row's mark and its arrival.
-type Seen = Receiver<u64>;
+pub type Seen = Receiver<u64>;
 
 /// Reads until `input` ends, and tells of each mark in it.
-fn watch(mut input: impl Read + Send + 'static) -> (Seen, Arc<AtomicU64>) {
+pub fn watch(mut input: impl Read + Send + 'static) -> (Seen, Arc<AtomicU64>) {
     let (tx, rx) = channel();
     let rows = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&rows);
@@ -222,12 +231,12 @@ impl Drop for Bare {
 }
 
 /// A client of our own over SSE.
-struct Client {
-    seen: Seen,
+pub struct Client {
+    pub seen: Seen,
 }
 
 impl Client {
-    fn follow(server: &Server) -> Result<Self> {
+    pub fn follow(server: &Server) -> Result<Self> {
         let mut stream = TcpStream::connect(server.process.address())?;
         write!(
             stream,
@@ -245,9 +254,9 @@ impl Client {
 }
 
 /// Milliseconds from before the insert to the client, median and 99th of a hundred.
-fn percentiles(db: &Database, seen: &Seen, count: usize) -> Result<(f64, f64)> {
-    let mut psql = db.command("psql").args(["-q", "-d", "postgres"]).stdin(Stdio::piped()).spawn()?;
-    let mut input = psql.stdin.take().context("its input")?;
+pub fn percentiles(mut shell: Command, seen: &Seen, count: usize) -> Result<(f64, f64)> {
+    let mut shell = shell.stdin(Stdio::piped()).spawn()?;
+    let mut input = shell.stdin.take().context("its input")?;
     let mut all = Vec::new();
     let warm = 50;
     for n in 0..count + warm {
@@ -266,7 +275,7 @@ fn percentiles(db: &Database, seen: &Seen, count: usize) -> Result<(f64, f64)> {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     drop(input);
-    psql.wait()?;
+    shell.wait()?;
     all.sort_by(f64::total_cmp);
     Ok((all[all.len() / 2], all[all.len() * 99 / 100]))
 }

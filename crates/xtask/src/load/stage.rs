@@ -17,6 +17,8 @@ const STOP_SECONDS_MAX: u64 = 30;
 
 pub struct Stage {
     pub loadgen: PathBuf,
+    /// A replication client of MySQL and MariaDB that does nothing else.
+    pub bare_binlog: PathBuf,
     pub tidings: PathBuf,
     pub is_quick: bool,
     /// Beside what cargo builds, so that it lies on a disk and not in memory; removed at the end.
@@ -32,6 +34,9 @@ impl Stage {
             build.args(["-p", "tidings"]);
         }
         step::run(&mut build)?;
+        let mut bare = step::cargo(root);
+        bare.args(["build", "--release", "--locked", "-p", "tidings-drivers", "--example", "bare_binlog"]);
+        step::run(&mut bare)?;
         raise_open_files();
         let target = step::target_dir(root)?;
         remove_left_behind(&target);
@@ -39,6 +44,7 @@ impl Stage {
         std::fs::create_dir_all(&dir)?;
         Ok(Self {
             loadgen: target.join("release/loadgen"),
+            bare_binlog: target.join("release/examples/bare_binlog"),
             tidings: options.binary.clone().unwrap_or_else(|| target.join("release/tidings")),
             is_quick: options.is_quick,
             dir,

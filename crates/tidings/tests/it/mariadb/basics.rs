@@ -79,10 +79,10 @@ async fn any_identifier_and_any_key_is_an_address_in_both_modes() {
         db.run(
             "create database `sales x`; create table bankRecords (`the Id` int primary key, `a\"b``c'd` text, `größe` int); \
              create table `sales x`.`o'r d``e\"r.s` (a int, b varchar(300), c int, primary key (b, a)); \
-             create table loose (a int, b text)",
+             create table loose (a int, b text); create table größe (ключ int primary key)",
         )
         .await;
-        let tables = ["bankRecords", "sales x.o'r d`e\"r.s", "loose"];
+        let tables = ["bankRecords", "sales x.o'r d`e\"r.s", "loose", "größe"];
         let (server, _dir) = capture(&source(&db.url(), &tables, mode)).await;
         db.run("insert into bankRecords values (1, 'x', 2)").await;
         let long = "k".repeat(300);
@@ -95,6 +95,8 @@ async fn any_identifier_and_any_key_is_an_address_in_both_modes() {
         assert_eq!(keys(&sales)[..2], ["x%2Cy,1", "100%25,2"]);
         assert!(keys(&sales)[2].starts_with("sha256-"));
         assert_eq!(sales[2]["context"]["key"], format!("{long},3"));
+        db.run("insert into größe values (1)").await;
+        assert_eq!(events(&server, "größe", 1).await[0]["data"], json!({"ключ": 1}));
         let loose = events(&server, "loose", 5).await;
         assert_eq!(names(&loose), ["insert", "insert", "update", "update", "delete"], "{mode}");
         assert!(keys(&loose).iter().all(|key| *key == "-"));

@@ -149,8 +149,9 @@ pub async fn read(server: &Server, topic: &str) -> Vec<Value> {
 /// Waits until everything that is committed now is in the log, by way of a row of its own.
 pub async fn level(server: &Server, db: &Database, table: &str, n: i64) {
     db.run(&format!("insert into {table} values ({n})")).await;
+    let key = n.to_string();
     soon("the marker", async {
-        while !read(server, table).await.iter().any(|event| event["key"] == n.to_string()) {
+        while !read(server, table).await.iter().any(|event| event["key"] == key.as_str()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })

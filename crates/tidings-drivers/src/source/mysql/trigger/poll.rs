@@ -108,7 +108,7 @@ async fn begin<'a>(
         None if !settings.snapshot => run.keep(Vec::new(), Taken::default()).await?,
         begun => run.snapshot(begun.is_some()).await?,
     }
-    run.outbox.remove(&mut connection, &run.taken).await?;
+    run.remove(&mut connection).await?;
     desk.report.streaming();
     Ok((run, connection))
 }
@@ -161,7 +161,15 @@ impl Run<'_> {
         }
         let taken = Taken::of(entries.into_iter().map(|entry| (entry.id, entry.created_at)));
         self.keep(events, taken).await?;
-        self.outbox.remove(connection, &self.taken).await
+        self.remove(connection).await
+    }
+
+    /// Removes what is in the log. What is there under one of its numbers from now on is another row: somebody has
+    /// made the table anew.
+    async fn remove(&mut self, connection: &mut Conn) -> Result<(), Fault> {
+        self.outbox.remove(connection, &self.taken).await?;
+        self.taken = Taken::default();
+        Ok(())
     }
 
     /// Commits events together with the numbers of their rows.

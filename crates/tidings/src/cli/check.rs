@@ -21,7 +21,11 @@ pub fn run(args: Args, context: &Context) -> Result<()> {
     let dir = args.dir.as_deref().unwrap_or(&context.config().data);
     // Opening it would make one of any directory.
     let is_ours = ["FORMAT", "segments"].iter().any(|part| dir.join(part).exists());
-    anyhow::ensure!(is_ours, "{} is no data directory: there is neither FORMAT nor segments in it", dir.display());
+    anyhow::ensure!(
+        is_ours,
+        "{} is no data directory: there is neither FORMAT nor segments in it",
+        dir.display()
+    );
     let report = embedded::check(dir, args.repair).map_err(|e| anyhow!("{e} ({})", e.code()))?;
     println!("{report}");
     if report.is_sound() || report.is_repaired {

@@ -198,6 +198,10 @@ async fn what_is_exported_can_be_imported_elsewhere_and_twice() {
     server.cli(&["publish", "one", "--events"], whole.as_bytes()).await.ok();
     let many: String = (0..2500).map(|n| format!("line {n}\n")).collect();
     server.cli(&["publish", "two"], many.as_bytes()).await.ok();
+    // What the system tells, it tells itself where this is imported.
+    let later = json!({"data": 1, "available_at": "2030-01-01T00:00:00Z"}).to_string();
+    assert!(server.post("one", &server.admin, later).await.status().is_success());
+    assert!(!server.read_all("$schedule").await.is_empty());
     let exported = server.cli(&["export", "--all"], b"").await.ok();
     assert_eq!(exported.lines().count(), 2501);
     assert!(exported.contains("{\"x\":  1.50}"), "data is byte-exact");
@@ -249,6 +253,11 @@ async fn check_verifies_and_repairs_a_directory() {
     assert!(!report.trim().is_empty());
     server.program.run(server.root(), &["check", &data, "--repair"], b"").await.ok();
     server.program.run(server.root(), &["check", "nowhere"], b"").await.fails(1);
+    let empty = tempfile::tempdir().unwrap();
+    let path = empty.path().to_str().unwrap();
+    let error = server.program.run(server.root(), &["check", path], b"").await.fails(1);
+    assert!(error.contains("no data directory"), "{error}");
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 0, "and none is made of it");
     server.launch().await;
     assert_eq!(server.read_all("t").await.len(), 2);
 }

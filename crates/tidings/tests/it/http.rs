@@ -22,6 +22,34 @@ async fn http_1_and_cleartext_http_2_share_the_port() {
     assert_eq!(live.event().await["data"], "over both");
 }
 
+/// A client that sends its body late is told the refusal, and is not cut off for the body.
+#[tokio::test]
+async fn a_refusal_over_http_2_takes_the_body_that_comes_after_it() {
+    let server = Server::start().await;
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let (client, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let mut ping = connection.ping_pong().unwrap();
+    tokio::spawn(connection);
+    for (path, status) in [("/v1/keys", 401), ("/insert", 401), ("/nowhere", 404), ("/livez", 405)] {
+        let mut client = client.clone().ready().await.unwrap();
+        let request = http::Request::post(format!("http://{address}{path}"));
+        let request = request.header("content-type", "application/json").body(()).unwrap();
+        let (answer, mut rest) = client.send_request(request, false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let mut body = answer.into_body();
+        while let Some(part) = body.data().await {
+            part.unwrap();
+        }
+        // What the server had to say after its answer is here when this comes back.
+        ping.ping(h2::Ping::opaque()).await.unwrap();
+        let reset = futures_util::FutureExt::now_or_never(std::future::poll_fn(|cx| rest.poll_reset(cx)));
+        assert!(reset.is_none(), "{path}: {reset:?}");
+        rest.send_data("{}".into(), true).unwrap();
+    }
+}
+
 /// Writes a fresh certificate for this machine and returns it.
 fn certificate(dir: &Path) -> Certificate {
     let CertifiedKey { cert, signing_key } =

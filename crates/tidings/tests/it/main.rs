@@ -16,6 +16,7 @@ mod harness;
 mod http;
 mod inbound;
 mod library;
+mod mutated;
 mod postgres;
 mod quickstart;
 mod schedule;

@@ -17,6 +17,7 @@ mod http;
 mod inbound;
 mod library;
 mod mariadb;
+mod mutated;
 mod postgres;
 mod quickstart;
 mod schedule;

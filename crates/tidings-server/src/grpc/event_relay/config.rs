@@ -95,7 +95,7 @@ mod tests {
         let mut shown = show(&settings);
         assert_eq!(shown.remove("max_attempts").unwrap(), "3");
         let mut wanted = sent;
-        ["from", "signing_secret", "retries.max_attempts"].map(|name| wanted.remove(name));
+        wanted.retain(|name, _| !["from", "signing_secret", "retries.max_attempts"].contains(&&**name));
         assert_eq!(shown, wanted);
     }
 

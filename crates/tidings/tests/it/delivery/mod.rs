@@ -3,7 +3,7 @@
 mod clients;
 mod copies;
 mod queue;
-mod receiver;
+pub mod receiver;
 mod records;
 mod trouble;
 mod webhooks;
@@ -38,6 +38,13 @@ impl Server {
         let made = self.call(Method::POST, "/v1/destinations", fields).await;
         format!("/v1/destinations/{}", made["id"].as_str().expect("an id"))
     }
+}
+
+/// A time as RFC 3339 writes it.
+pub fn time_text(s: u64) -> String {
+    let words = ["-u", "-d", &format!("@{s}"), "+%Y-%m-%dT%H:%M:%SZ"];
+    let done = std::process::Command::new("date").args(words).output();
+    String::from_utf8(done.expect("date").stdout).unwrap().trim().to_owned()
 }
 
 /// A server whose webhooks may go to this machine and are tried again soon.

@@ -236,6 +236,20 @@ async fn waits_grow_and_retry_after_is_honoured_and_410_pauses() {
     assert_eq!(receiver.numbers()[6], 2);
 }
 
+#[tokio::test]
+async fn a_receiver_that_asks_to_wait_gets_no_more_attempts_for_it() {
+    let server = Hooks::start().await;
+    let says = |hit: &Hit| match hit.n() {
+        1 => Say::With(503, vec![("retry-after", "0".into())], ""),
+        _ => Say::Status(200),
+    };
+    let receiver = Receiver::start(says).await;
+    server.hook("hook", "t", &receiver, json!({ "max_attempts": 3 })).await;
+    server.publish("t", &numbered(1..=3)).await;
+    receiver.got(5).await;
+    assert_eq!(receiver.numbers(), [1, 1, 1, 2, 3]);
+}
+
 /// An HTTP date.
 fn httpdate(s: u64) -> String {
     let at = std::time::UNIX_EPOCH + Duration::from_secs(s);
@@ -294,11 +308,7 @@ async fn a_scheduled_event_is_delivered_once_it_is_due() {
     let (server, receiver) = (Hooks::start().await, Receiver::willing().await);
     server.hook("hook", "t", &receiver, json!({ "filter": "data.n < 3" })).await;
     let at = now_s() + 2;
-    let done = std::process::Command::new("date")
-        .args(["-u", "-d", &format!("@{at}"), "+%Y-%m-%dT%H:%M:%SZ"])
-        .output();
-    let at_text = String::from_utf8(done.unwrap().stdout).unwrap().trim().to_owned();
-    let event = json!({ "data": { "n": 1 }, "available_at": at_text });
+    let event = json!({ "data": { "n": 1 }, "available_at": time_text(at) });
     assert_eq!(server.post("t", &server.admin, event.to_string()).await.status(), 201);
     server.publish("t", &numbered(2..=3)).await;
     receiver.got(2).await;

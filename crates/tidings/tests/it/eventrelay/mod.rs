@@ -1,6 +1,7 @@
 //! What EventRelay's users bring along: keys, tokens, topics and the HTTP interface.
 
 mod api_keys;
+mod everywhere;
 mod http;
 mod jwt;
 mod rates;

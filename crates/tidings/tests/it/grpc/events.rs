@@ -170,3 +170,51 @@ async fn batches_are_at_most_1000_and_counting_says_where_it_stopped() {
     let refused = pull(&server, beyond).await.unwrap_err();
     assert!(refused.status == "OutOfRange" && refused.message.contains("tidings.v1"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn pages_and_queues_stay_below_what_clients_take_as_a_message() {
+    let server = Server::start().await;
+    let queue = json!({ "name": "work", "topic_name": "big", "destination_type": "api", "config": { "lease_ms": "600000" } });
+    let queue = admin(&server).call("eventrelay.Destinations/CreateDestination", &queue).await.unwrap();
+    let queue = queue["destination"]["id"].clone();
+    let text = "x".repeat(900_000);
+    for n in 0..10 {
+        server.publish("big", &[json!({ "n": n, "text": text })]).await;
+    }
+    let offsets = |page: &Value| -> Vec<u64> {
+        page["events"].as_array().unwrap().iter().map(|e| e["offset"].as_u64().unwrap()).collect()
+    };
+    for query in ["", "data.n >= 0"] {
+        let (mut read, mut offset, mut pages) = (Vec::new(), 0, 0);
+        loop {
+            let request = json!({ "topic": "big", "offset": offset, "query": query });
+            let page = pull(&server, request).await.unwrap();
+            assert_eq!(page["totalCount"], 10);
+            read.extend(offsets(&page));
+            (offset, pages) = (page["nextOffset"].as_u64().unwrap(), pages + 1);
+            if offset == 0 {
+                break;
+            }
+        }
+        assert_eq!(read, (1..=10).collect::<Vec<u64>>(), "{query}");
+        assert!(pages > 2, "{pages}");
+    }
+    let take = async || {
+        let request = json!({ "destination_id": queue });
+        admin(&server).call("eventrelay.Events/PullQueuedEvents", &request).await.unwrap()
+    };
+    let first = take().await;
+    let mut taken = offsets(&first);
+    assert!((1..4).contains(&taken.len()), "{taken:?}");
+    // What is given back comes first, and with what follows it is no more than a client takes either.
+    let ids: Vec<&Value> = first["events"].as_array().unwrap().iter().map(|e| &e["id"]).collect();
+    let back = json!({ "destination_id": queue, "event_ids": ids });
+    admin(&server).call("eventrelay.Events/UnLockQueuedEvents", &back).await.unwrap();
+    taken.clear();
+    while taken.len() < 10 {
+        let some = offsets(&take().await);
+        assert!(!some.is_empty(), "{taken:?}");
+        taken.extend(some);
+    }
+    assert_eq!(taken, (1..=10).collect::<Vec<u64>>());
+}

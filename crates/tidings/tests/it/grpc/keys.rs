@@ -97,6 +97,9 @@ async fn a_consumer_reads_what_flows_into_its_destinations_and_both_kinds_of_key
             (!publishes).then_some("FailedPrecondition")
         );
         assert_eq!(worker.call(PUBLISH, &one("out")).await.is_ok(), publishes);
+        let body = json!({ "topic": "out", "events": [{ "name": "n", "data": {} }] });
+        let http = server.request(reqwest::Method::POST, "/api/events", &worker.token).json(&body);
+        assert_eq!(http.send().await.unwrap().status(), if publishes { 201 } else { 403 });
         keys(&server, "DeleteDestinationsFromApiKey", given).await.unwrap();
         assert_eq!(pull().await.unwrap_err().status, "PermissionDenied");
         // Only admins manage keys, topics and destinations.

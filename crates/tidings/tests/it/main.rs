@@ -18,6 +18,7 @@ mod inbound;
 mod library;
 mod postgres;
 mod quickstart;
+mod rows;
 mod schedule;
 mod shutdown;
 mod slow_reader;

@@ -79,6 +79,34 @@ async fn with_full_identity_the_row_before_is_known_and_large_values_are_whole()
 }
 
 #[tokio::test]
+async fn a_deleted_row_is_told_as_it_was_told_last_where_the_database_says_only_its_key() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key, name text); insert into items values (0, 'old')").await;
+    let text = source(&db.url(), &["items"], "");
+    let (server, _dir) = capture(&text).await;
+    db.run("insert into items values (1, 'a'); update items set name = 'b' where id = 1; delete from items where id = 1")
+        .await;
+    db.run(
+        "begin; insert into items values (2, 'c'); delete from items where id = 2; commit; delete from items",
+    )
+    .await;
+    let all = events(&server, "items", 6).await;
+    let gone: Vec<&Value> = all.iter().filter(|e| e["name"] == "delete").map(|e| &e["data"]).collect();
+    // Of what was there before and never told nothing else is known.
+    let expected = [json!({"id": 1, "name": "b"}), json!({"id": 2, "name": "c"}), json!({"id": 0})];
+    assert_eq!(gone, expected.iter().collect::<Vec<_>>());
+    drop(server);
+    // Unless the tables are to say it themselves.
+    db.run("insert into items values (3, 'd')").await;
+    let (server, _dir) =
+        capture(&text.replace("shop", "full").replace("tables", "full_rows = true\ntables")).await;
+    db.run("update items set name = 'e'; delete from items").await;
+    let all = events(&server, "items", 2).await;
+    assert_eq!(all[0]["context"]["before"], json!({"id": 3, "name": "d"}));
+    assert_eq!(all[1]["data"], json!({"id": 3, "name": "e"}));
+}
+
+#[tokio::test]
 async fn the_application_publishes_within_its_own_transaction() {
     let db = Database::start().await;
     db.run("create table items (id int primary key)").await;

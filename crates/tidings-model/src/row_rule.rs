@@ -147,7 +147,7 @@ impl Rows {
             let now = columns.iter().filter_map(|c| value(if is_there(c) { &row } else { &old }, c));
             let guarded = before.map(|_| once_each(columns.iter().filter_map(|c| value(&old, c))));
             let was_there = |c: &str| old.as_ref().is_some_and(|old| old.get(c).is_some());
-            let is_old_unknown = columns.iter().any(|c| !was_there(c) && !(event.deleted && is_there(c)));
+            let is_old_unknown = columns.iter().any(|c| !(was_there(c) || event.deleted && is_there(c)));
             Sight { audience: Some(once_each(now)), before: guarded, is_old_unknown, ..sight }
         });
         let (data_left, context_left) = (

@@ -12,6 +12,10 @@ use std::collections::{HashMap, HashSet};
 use tidings_log::ReadMax;
 use tidings_model::{Audience, NewEvent, RowRule, Sight, Topic, TopicName};
 
+/// Up to here a delivery grows by rows as they were; a batch that is too large would never be taken. What has no room is
+/// told without its old values, to the same users.
+const BYTES_MAX: usize = 12 << 20;
+
 /// A row as it was told last.
 #[derive(Clone)]
 struct Known {
@@ -24,12 +28,15 @@ struct Known {
 struct Delivery {
     rows: HashMap<Topic, Option<Known>>,
     emptied: HashSet<TopicName>,
+    /// How many more bytes it may hold.
+    room: usize,
 }
 
 impl Tidings {
     /// As [`Tidings::decide`], for rows in their order.
     pub(super) async fn decide_rows(&self, events: Vec<NewEvent>) -> Result<Vec<(NewEvent, Sight)>, Error> {
-        let mut delivery = Delivery::default();
+        let bytes = events.iter().map(NewEvent::payload_bytes).sum();
+        let mut delivery = Delivery { room: BYTES_MAX.saturating_sub(bytes), ..Delivery::default() };
         let mut decided = Vec::with_capacity(events.len());
         let deletes = events.iter().any(|event| event.deleted);
         for (index, mut event) in events.into_iter().enumerate() {
@@ -53,7 +60,10 @@ impl Tidings {
                     None if delivery.emptied.contains(&event.topic.name) => None,
                     None => self.known(&event.topic).await?,
                 };
-                known.into_iter().for_each(|known| known.add_to(&mut event, &mut sight, is_by_columns));
+                if let Some(known) = known {
+                    let known = known.within(&mut delivery.room);
+                    known.add_to(&mut event, &mut sight, is_by_columns);
+                }
             }
             if sight.truncates {
                 delivery.rows.retain(|topic, _| topic.name != event.topic.name);
@@ -87,6 +97,18 @@ impl Tidings {
 }
 
 impl Known {
+    /// Without its values where there is no room for them.
+    fn within(self, room: &mut usize) -> Self {
+        let bytes = self.data.as_ref().map_or(0, Bytes::len);
+        match room.checked_sub(bytes) {
+            Some(left) => {
+                *room = left;
+                self
+            }
+            None => Self { data: None, ..self },
+        }
+    }
+
     /// Says of `event` what is known about the row before. It was filtered when it came in.
     fn add_to(self, event: &mut NewEvent, sight: &mut Sight, is_by_columns: bool) {
         if event.deleted {
@@ -103,7 +125,10 @@ impl Known {
             before.extend(self.users.into_iter().filter(|id| !before.contains(id)).collect::<Vec<_>>());
             return;
         }
-        let Some(data) = self.data else { return };
+        let Some(data) = self.data else {
+            sight.before = Some(self.users);
+            return;
+        };
         let mut context = event.context.take().map_or_else(|| b"{}".to_vec(), |context| context.to_vec());
         while context.pop_if(|byte| *byte != b'}').is_some() {}
         context.pop();

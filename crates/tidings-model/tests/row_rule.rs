@@ -83,7 +83,7 @@ proptest! {
             None => json!({"tx": 7, "changed": changed}),
             Some(before) => json!({"tx": 7, "before": before, "changed": changed}),
         }.to_string().into());
-        let rows = Rows { rule: rule.clone(), filter_columns: filter_columns.clone(), is_captured };
+        let rows = Rows { rule: rule.clone(), filter_columns: filter_columns.clone(), is_captured, ..Rows::default() };
         let sight = rows.apply(&mut event, false).unwrap();
         let event = stored(&event, &sight);
 
@@ -135,7 +135,8 @@ proptest! {
 
 fn rows(rule: Value, filter_columns: &[&str]) -> Rows {
     let rule = serde_json::from_value(rule).unwrap();
-    Rows { rule, filter_columns: filter_columns.iter().map(|c| (*c).into()).collect(), is_captured: true }
+    let filter_columns = filter_columns.iter().map(|c| (*c).into()).collect();
+    Rows { rule, filter_columns, is_captured: true, ..Rows::default() }
 }
 
 fn applied(rows: &Rows, data: &str, context: Option<&str>) -> (Event, Option<Vec<Box<str>>>) {

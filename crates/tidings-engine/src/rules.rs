@@ -26,6 +26,7 @@ struct OfTopic {
     stored: Said,
     configured: Said,
     is_captured: bool,
+    deletes_are_keys: bool,
     rows: Arc<Rows>,
 }
 
@@ -55,7 +56,8 @@ impl Rules {
         filter_columns.sort_unstable();
         filter_columns.dedup();
         let rule = topic.stored.rule.clone().or_else(|| topic.configured.rule.clone());
-        let rows = Rows { rule, filter_columns, is_captured: topic.is_captured };
+        let (is_captured, deletes_are_keys) = (topic.is_captured, topic.deletes_are_keys);
+        let rows = Rows { rule, filter_columns, is_captured, deletes_are_keys };
         let is_routed = rows.is_routed();
         if rows == Rows::default() {
             topics.remove(name);
@@ -99,7 +101,17 @@ impl Tidings {
     /// Takes over whether a source owns the topic.
     pub(crate) fn rules_captured(&self, topic: &TopicName) {
         let is_captured = self.owners().of(topic).is_some();
-        self.change_rules(topic, |t| t.is_captured = is_captured);
+        self.change_rules(topic, |t| {
+            t.is_captured = is_captured;
+            t.deletes_are_keys &= is_captured;
+        });
+    }
+
+    /// Takes over whether the source of a captured topic says no more of a deleted row than its key.
+    pub fn deletes_are_keys(&self, topic: &TopicName, they_are: bool) {
+        if self.rules().of(topic).is_none_or(|rows| rows.deletes_are_keys != they_are) {
+            self.change_rules(topic, |t| t.deletes_are_keys = they_are);
+        }
     }
 
     fn change_rules(&self, topic: &TopicName, change: impl FnOnce(&mut OfTopic)) {

@@ -13,7 +13,22 @@ use std::sync::{Arc, Mutex};
 use tidings_engine::{Hub, Item, Step, Subscription, Tidings};
 use tidings_log::memory::MemoryLog;
 use tidings_log::{Batch, Clock, Log, Observer, Trim};
-use tidings_model::{Event, Filter, From, Limits, NewEvent, Offset, Principal, Timestamp, Topic, TopicName};
+use tidings_model::{
+    Event, Filter, From, Limits, NewEvent, Offset, Principal, RowRule, Timestamp, Topic, TopicName,
+};
+
+/// Users beside admins; rows may be of one who is not there.
+const USERS: u64 = 3;
+
+fn principal(user: Option<u64>) -> Arc<Principal> {
+    let id = user.map(|n| n.to_string().into());
+    Arc::new(Principal { is_admin: user.is_none(), id, ..Principal::admin() })
+}
+
+#[derive(serde::Deserialize)]
+struct Passed {
+    n: usize,
+}
 
 /// A small generator with a good spread (xorshift64*).
 struct Dice(u64);
@@ -88,20 +103,49 @@ impl Observer for Late {
     }
 }
 
-/// What identifies an event here: its key, its text, its time.
-type What = (Option<String>, String, i64);
+/// One event as it was published.
+#[derive(Clone)]
+struct Told {
+    key: Option<String>,
+    name: String,
+    at: i64,
+    /// While there was a rule: whose the row is, and whose it was.
+    owners: Option<(u64, Option<u64>)>,
+}
+
+/// How a reader must be shown an event.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    AsItIs,
+    WithoutBefore,
+    Gone,
+}
+
+impl Told {
+    /// What the user of this number is shown; `None` is an admin.
+    fn shown_to(&self, user: Option<u64>) -> Option<Shown> {
+        match (user, self.owners) {
+            (None, _) | (_, None) => Some(Shown::AsItIs),
+            (Some(user), Some((now, before))) if user == now => match before {
+                Some(before) if before != user => Some(Shown::WithoutBefore),
+                _ => Some(Shown::AsItIs),
+            },
+            (Some(user), Some((_, before))) => (before == Some(user)).then_some(Shown::Gone),
+        }
+    }
+}
 
 /// What was published, by life of the topic.
 #[derive(Default)]
 struct History {
-    lives: Vec<Vec<What>>,
+    lives: Vec<Vec<Told>>,
     oldest: u64,
     /// What only passed.
-    passed: Vec<What>,
+    passed: Vec<Told>,
 }
 
 impl History {
-    fn live(&self) -> &[What] {
+    fn live(&self) -> &[Told] {
         self.lives.last().map_or(&[], Vec::as_slice)
     }
 }
@@ -110,6 +154,8 @@ struct Reader {
     subscription: Subscription,
     topics: Vec<Topic>,
     filter: Filter,
+    /// `None` reads as an admin.
+    user: Option<u64>,
     /// Everything that it should get up to here it got, in this life of the topic.
     at: u64,
     life: usize,
@@ -129,8 +175,10 @@ impl Reader {
         self.topics.len() == 1
     }
 
-    fn wants(&self, event: &What) -> bool {
-        let (key, name) = (event.0.as_deref(), Some(event.1.as_str()));
+    fn wants(&self, event: &Told) -> bool {
+        let Some(shown) = event.shown_to(self.user) else { return false };
+        let name = if shown == Shown::Gone { "delete" } else { &event.name };
+        let (key, name) = (event.key.as_deref(), Some(name));
         self.topics.iter().any(|t| t.key.as_ref().is_none_or(|k| key == Some(k.as_str())))
             && self.filter.matches_parts(key, name)
     }
@@ -150,6 +198,8 @@ struct World {
     log: Arc<MemoryLog>,
     tidings: Tidings,
     name: TopicName,
+    /// Whether events have owners now.
+    is_ruled: bool,
     history: History,
     readers: Vec<Reader>,
     trace: String,
@@ -173,6 +223,7 @@ impl World {
             log,
             tidings,
             name: TopicName::parse("t").unwrap(),
+            is_ruled: false,
             history: History { lives: vec![Vec::new()], oldest: 1, passed: Vec::new() },
             readers: Vec::new(),
             trace: String::new(),
@@ -195,6 +246,8 @@ impl World {
                 12 if self.dice.one_in(3) => self.trim().await,
                 13 if self.dice.one_in(40) => self.end_topic().await,
                 14 if self.dice.one_in(3) => self.come_back().await,
+                13 if self.dice.one_in(6) => self.change_rule(),
+                14 if self.dice.one_in(8) => self.change_hands(),
                 15 => self.beat(),
                 16 | 17 => self.pass_on().await,
                 _ => self.read_some().await,
@@ -222,15 +275,44 @@ impl World {
         }
     }
 
-    fn some_events(&mut self) -> Vec<(NewEvent, What)> {
-        let now = self.clock.now().as_millis();
+    /// Most of the time there is a rule; it comes and goes.
+    fn change_rule(&mut self) {
+        self.is_ruled = !self.is_ruled || self.dice.one_in(2);
+        let rule = self.is_ruled.then(|| RowRule::columns(vec!["owner".into()]).unwrap());
+        self.tidings.set_rule(&self.name, rule, Vec::new()).unwrap();
+    }
+
+    /// A connection is another user's from now on.
+    fn change_hands(&mut self) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let i = self.dice.below(self.readers.len() as u64) as usize;
+        let user = self.dice.below(USERS + 1).checked_sub(1);
+        let reader = &mut self.readers[i];
+        let positions = reader.subscription.cursor().positions;
+        if reader.in_state || !reader.is_single() || reader.life + 1 != self.history.lives.len() {
+            return;
+        }
+        assert!(reader.subscription.renew(principal(user)).is_empty());
+        reader.user = user;
+        // What went by unseen was the one's before.
+        reader.at = reader.at.max(positions[0].offset.0);
+        writeln!(self.trace, "{i}:becomes {user:?}").unwrap();
+    }
+
+    fn some_events(&mut self) -> Vec<(NewEvent, Told)> {
+        let (at, is_ruled) = (self.clock.now().as_millis(), self.is_ruled);
         let one = |dice: &mut Dice| {
             let key = (!dice.one_in(4)).then(|| format!("k{}", dice.below(4)));
             let name = format!("n{}", dice.below(3));
             let text = key.as_ref().map_or("t".into(), |k| format!("t:{k}"));
-            let mut event = NewEvent::new(Topic::parse(&text).unwrap(), "1");
+            let owners = (dice.below(USERS + 1), dice.one_in(2).then(|| dice.below(USERS + 1)));
+            let data = format!("{{\"owner\":{}}}", owners.0);
+            let mut event = NewEvent::new(Topic::parse(&text).unwrap(), data);
             event.name = Some(name.as_str().into());
-            (event, (key, name, now))
+            event.context = owners.1.map(|before| format!("{{\"before\":{{\"owner\":{before}}}}}").into());
+            (event, Told { key, name, at, owners: is_ruled.then_some(owners) })
         };
         (0..self.dice.below(4) + 1).map(|_| one(&mut self.dice)).collect()
     }
@@ -244,9 +326,17 @@ impl World {
     async fn pass_on(&mut self) {
         let (mut events, told): (Vec<_>, Vec<_>) = self.some_events().into_iter().unzip();
         for (i, event) in events.iter_mut().enumerate() {
-            event.data = Some((self.history.passed.len() + i).to_string().into());
+            // As it is, and with its number.
+            let mut data = event.data.take().unwrap().to_vec();
+            data.truncate(data.len() - 1);
+            data.extend(format!(",\"n\":{}}}", self.history.passed.len() + i).bytes());
+            event.data = Some(data.into());
+            event.context = None;
         }
-        self.history.passed.extend(told);
+        self.history.passed.extend(
+            told.into_iter()
+                .map(|told: Told| Told { owners: told.owners.map(|(now, _)| (now, None)), ..told }),
+        );
         self.tidings.pass_on(&Principal::admin(), events).await.unwrap();
     }
 
@@ -267,11 +357,12 @@ impl World {
         let topics = if from == From::State { vec!["t"] } else { topics };
         let topics: Vec<Topic> = topics.into_iter().map(|t| Topic::parse(t).unwrap()).collect();
         let names = if self.dice.one_in(3) && from != From::State { "n1" } else { "" };
-        self.enter(topics, &from, Filter::parse_names(names).unwrap()).await;
+        let user = self.dice.below(USERS + 1).checked_sub(1);
+        self.enter(topics, &from, Filter::parse_names(names).unwrap(), user).await;
     }
 
-    async fn enter(&mut self, topics: Vec<Topic>, from: &From, filter: Filter) {
-        let who = Arc::new(Principal::admin());
+    async fn enter(&mut self, topics: Vec<Topic>, from: &From, filter: Filter, user: Option<u64>) {
+        let who = principal(user);
         let subscription = self.tidings.subscribe(who, topics.clone(), from, &filter).await.unwrap();
         let life = self.history.live();
         let first = self.history.oldest - 1;
@@ -280,7 +371,9 @@ impl World {
             From::Earliest => (first, false),
             // A topic without events has no State: what comes is live at once.
             From::State => (0, !life.is_empty()),
-            From::Time(at) => (first.max(life.iter().filter(|e| e.2 < at.as_millis()).count() as u64), false),
+            From::Time(at) => {
+                (first.max(life.iter().filter(|e| e.at < at.as_millis()).count() as u64), false)
+            }
             From::Cursor(cursor) => {
                 (cursor.positions.first().map_or(life.len() as u64, |p| p.offset.0), false)
             }
@@ -292,6 +385,7 @@ impl World {
             subscription,
             topics,
             filter,
+            user,
             at,
             life,
             in_state,
@@ -318,7 +412,7 @@ impl World {
             return;
         }
         let reader = self.readers.swap_remove(i);
-        self.enter(reader.topics.clone(), &From::Cursor(cursor), reader.filter.clone()).await;
+        self.enter(reader.topics.clone(), &From::Cursor(cursor), reader.filter.clone(), reader.user).await;
         let back = self.readers.last_mut().unwrap();
         assert!(back.at >= reader.at, "a cursor led back before what was read");
         assert_eq!(reader.first_missed(&self.history, back.at + 1), None, "a cursor led past an event");
@@ -389,10 +483,18 @@ impl World {
                         reader.seen.clear();
                     }
                     assert_eq!(life, reader.life, "an event of another life without a gap");
-                    let told = (event.key().map(str::to_owned), event.name().unwrap().to_owned());
                     let real = &self.history.lives[life][offset as usize - 1];
-                    assert_eq!((&told.0, &told.1), (&real.0, &real.1), "another event than was published");
                     assert!(reader.wants(real), "an event that was not asked for");
+                    let shown = real.shown_to(reader.user).unwrap();
+                    let name = if shown == Shown::Gone { "delete" } else { &real.name };
+                    assert_eq!(
+                        (event.key(), event.name()),
+                        (real.key.as_deref(), Some(name)),
+                        "another event"
+                    );
+                    let has_before = event.record().context().is_some_and(|c| c.contains("before"));
+                    assert!(!has_before || shown == Shown::AsItIs, "the old row was not this reader's");
+                    assert!(!reader.in_state || shown != Shown::Gone, "State holds what is gone");
                     assert!(offset > reader.at, "reader {i} got {offset} after {}", reader.at);
                     assert_eq!(batch.in_state, reader.in_state);
                     if !reader.is_single() {
@@ -411,7 +513,8 @@ impl World {
             Item::Passing(entries) => {
                 let cursor = reader.subscription.cursor();
                 for entry in entries {
-                    let number: usize = entry.event.data().unwrap().parse().unwrap();
+                    let data: Passed = serde_json::from_str(entry.event.data().unwrap()).unwrap();
+                    let number = data.n;
                     assert!(entry.event.is_passing() && number >= reader.passed, "not live, or twice");
                     assert!(reader.wants(&self.history.passed[number]), "an event that was not asked for");
                     assert!(!reader.in_state, "State comes before what is live");

@@ -72,6 +72,18 @@ impl Key {
         }
         (Self::parse(&hashed).expect("plain and short"), Some(text))
     }
+
+    /// What the percent-encoded characters of a row's key stand for; `None` where there are none, or where that
+    /// is no key.
+    pub fn decoded(&self) -> Option<Self> {
+        let (head, rest) = self.as_str().split_once('%')?;
+        let mut bytes = head.as_bytes().to_vec();
+        for part in rest.split('%') {
+            bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+            bytes.extend_from_slice(&part.as_bytes()[2..]);
+        }
+        Self::parse(std::str::from_utf8(&bytes).ok()?).ok()
+    }
 }
 
 /// As [`encode_inner`], and blanks at either end too.
@@ -121,6 +133,15 @@ mod tests {
     }
 
     #[test]
+    fn an_encoded_key_is_decoded_where_that_is_a_key() {
+        let decoded = |text: &str| Key::parse(text).unwrap().decoded().map(|key| key.to_string());
+        assert_eq!(decoded("k%25,%C3%BC").as_deref(), Some("k%,ü"));
+        for text in ["plain", "%", "%0A", "%zz", "%C3", "a%2"] {
+            assert_eq!(decoded(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn keys_say_their_values_and_long_ones_their_hash() {
         let key = |values: &[&str]| Key::of_columns(values.iter().copied()).0.to_string();
         assert_eq!(key(&["a,b:c"]), "a,b:c");
@@ -159,6 +180,8 @@ mod tests {
             let of = |values: &[String]| Key::of_columns(values.iter().map(String::as_str)).0;
             prop_assert_eq!(of(&a) == of(&b), a == b);
             prop_assert_eq!(of(from_ref(&one)) == of(from_ref(&other)), one == other);
+            let decoded = of(from_ref(&one)).decoded();
+            prop_assert!(decoded.is_none_or(|key| key.as_str() == one));
         }
     }
 }

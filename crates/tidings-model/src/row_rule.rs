@@ -93,6 +93,9 @@ pub struct Sight {
     pub is_routed: bool,
     /// Takes every key of the topic out of State.
     pub truncates: bool,
+    /// The event does not say what stood before in every column that decides. Not stored: whoever knows the row may
+    /// say it.
+    pub is_old_unknown: bool,
 }
 
 /// What holds for a topic's events when they come in.
@@ -103,6 +106,8 @@ pub struct Rows {
     pub filter_columns: Vec<Box<str>>,
     /// The rows of a captured table: without a rule nobody but admins sees them.
     pub is_captured: bool,
+    /// The source says no more of a deleted row than its key; the rest may be known from before.
+    pub deletes_are_keys: bool,
 }
 
 impl Rows {
@@ -141,7 +146,9 @@ impl Rows {
         let sight = columns.map_or(sight.clone(), |columns| {
             let now = columns.iter().filter_map(|c| value(if is_there(c) { &row } else { &old }, c));
             let guarded = before.map(|_| once_each(columns.iter().filter_map(|c| value(&old, c))));
-            Sight { audience: Some(once_each(now)), before: guarded, ..sight }
+            let was_there = |c: &str| old.as_ref().is_some_and(|old| old.get(c).is_some());
+            let is_old_unknown = columns.iter().any(|c| !(was_there(c) || event.deleted && is_there(c)));
+            Sight { audience: Some(once_each(now)), before: guarded, is_old_unknown, ..sight }
         });
         let (data_left, context_left) = (
             self.without_columns(data.as_ref(), &row)?,

@@ -104,7 +104,7 @@ impl Event {
         };
         let (audience, before) = (self.record().audience().map(list), self.record().before().map(list));
         let is_decided = audience.is_some() || before.is_some();
-        is_decided.then_some(Sight { audience, before, is_routed: true, truncates: false })
+        is_decided.then_some(Sight { audience, before, is_routed: true, ..Sight::default() })
     }
 
     /// What the user with this id may see of it, grants aside; `None` is one without an id.

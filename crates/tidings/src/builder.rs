@@ -3,7 +3,7 @@
 //! Owns: starting and ending them in the right order. Never: reads the environment or installs anything global.
 
 use crate::Embedded;
-use crate::config::{Config, ConfigError, SharedSecret};
+use crate::config::{Config, ConfigError, SharedSecret, topics};
 use crate::entities::{self, EntitiesError, Own};
 use crate::secret::{self, DataSecret, SecretError};
 use crate::sources;
@@ -173,6 +173,8 @@ impl Builder {
         embedded.tidings().allow_reach(broker_topics);
         embedded.tidings().set_webhooks(config.webhooks.clone());
         let started = async {
+            // Before anything is captured or published.
+            topics::apply(&config.topics, embedded.tidings())?;
             let to = entities::start(&config, own, &embedded).await?;
             crate::esink::set_sights(&config, embedded.tidings()).await?;
             sources::start(&config, &embedded).await.map(|()| to)

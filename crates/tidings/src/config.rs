@@ -10,12 +10,14 @@ pub mod esink;
 pub mod eventrelay;
 mod layers;
 mod sources;
+pub(crate) mod topics;
 
 pub use broker::Broker;
 pub use entities::{Bus, CONNECTIONS_MAX, Database, Entities, Entity};
 pub use eventrelay::EventRelay;
 pub use layers::{Layers, Setting};
 pub use sources::Source;
+pub use topics::Topic;
 
 use crate::secret::CHARS_MIN;
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,8 @@ pub struct Config {
     pub databases: BTreeMap<String, Database>,
     /// Databases whose changes are captured.
     pub sources: Vec<Source>,
+    /// Who may see the rows of a topic, by its name.
+    pub topics: BTreeMap<String, Topic>,
     pub broker: Broker,
     pub eventrelay: EventRelay,
     /// How often callers may call.
@@ -201,6 +205,7 @@ impl Default for Config {
             bus: Bus::default(),
             databases: BTreeMap::new(),
             sources: Vec::new(),
+            topics: BTreeMap::new(),
             broker: Broker::default(),
             eventrelay: EventRelay::default(),
             rates: Default::default(),

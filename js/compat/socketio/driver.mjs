@@ -32,6 +32,10 @@ export function driver(report) {
       if (ref === undefined) socket.emit(event, ...args);
       else socket.emit(event, ...args, (...answer) => report({ name, ack: ref, args: answer }));
     },
+    /** What the library says of itself when it connects again. */
+    renew({ name, auth }) {
+      sockets.get(name).auth = auth;
+    },
     disconnect({ name }) {
       sockets.get(name).disconnect();
     },

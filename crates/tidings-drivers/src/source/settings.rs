@@ -22,6 +22,8 @@ pub struct Settings {
     /// PostgreSQL: names of the replication slot and the publication, if not `tidings_NAME`.
     pub slot: Option<String>,
     pub publication: Option<String>,
+    /// PostgreSQL: whether the tables are made to say of each changed row how it was.
+    pub full_rows: bool,
     /// PostgreSQL: whether what `pg_logical_emit_message` says becomes events too.
     pub messages: bool,
     /// Triggers: the table that they fill, if not the usual one.

@@ -6,9 +6,12 @@
 //! A source delivers an event per row: topic and key from `TopicName::captured` and `Key::of_columns`; name
 //! `insert`, `update`, `delete` or `truncate`; data the whole row as a JSON object, of a delete the old row; in
 //! `context` what else is known: `before` (the old row), `changed` (names of columns), the transaction, the
-//! position. `deleted` is set for a delete. A row whose key changed is two events: a delete of the old key and
-//! an insert of the new. Whom a row concerns, and which columns stay behind, is decided here.
+//! position. `deleted` is set for a delete. A source that cannot say how a row was leaves `before` out, and gives
+//! of a deleted row what it has: where that matters, it is taken from the row's newest event. A row whose key
+//! changed is two events: a delete of the old key and an insert of the new. Whom a row concerns, and which columns
+//! stay behind, is decided here.
 
+mod known;
 mod owners;
 
 pub(crate) use owners::Owners;
@@ -119,8 +122,9 @@ impl Tidings {
         for message in &messages {
             self.check_message(message)?;
         }
-        events.extend(messages);
-        self.store(&Principal::nobody(), self.decide(events)?, Batch { marks, ..Batch::default() }).await
+        let mut decided = self.decide_rows(events).await?;
+        decided.extend(self.decide(messages)?);
+        self.store(&Principal::nobody(), decided, Batch { marks, ..Batch::default() }).await
     }
 
     /// Whether an event that an application published through its database would be taken. A source asks before

@@ -1,7 +1,9 @@
 //! A change event on a topic is a change of the entity that its key names.
 //!
 //! Owns: one reader for each entity that follows a topic. A reader that lost its place says so, and then every
-//! watched entity is fetched anew.
+//! watched entity is fetched anew; so they are when the topic's table was emptied. A key that holds encoded
+//! characters names two: itself and, as the application writes its ids, what it stands for. That something changed is
+//! told whoever may see it: the resolver decides about rows.
 
 use crate::bus::Status;
 use crate::{Error, Item, Services, Tidings};
@@ -31,8 +33,12 @@ pub async fn follow(
             };
             match next {
                 Ok(Item::Events(batch)) => {
+                    if batch.entries.iter().any(|e| e.event.record().truncates()) {
+                        tidings.entities().all_changed(&entity);
+                    }
                     let keys = batch.entries.iter().filter_map(|e| Key::parse(e.event.key()?).ok());
-                    for id in keys {
+                    let ids: Vec<Key> = keys.flat_map(|key| [key.decoded(), Some(key)]).flatten().collect();
+                    for id in ids {
                         tell(&tidings, EntityKey { entity: entity.clone(), id }).await;
                     }
                 }

@@ -285,6 +285,10 @@ fn source(name: String, kind: &str, url: String, tables: &[&str]) -> Table {
     source.insert("kind".into(), kind.into());
     source.insert("url".into(), url.into());
     source.insert("tables".into(), Value::Array(tables.collect()));
+    if kind == "postgres" {
+        // Esink tells of a deleted row what stood in it, and reads in it whom that concerns.
+        source.insert("full_rows".into(), true.into());
+    }
     source
 }
 

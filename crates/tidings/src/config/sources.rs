@@ -24,6 +24,8 @@ pub struct Source {
     pub slot: Option<String>,
     pub publication: Option<String>,
     #[serde(default)]
+    pub full_rows: bool,
+    #[serde(default)]
     pub messages: bool,
     pub outbox: Option<String>,
     pub poll_ms: Option<u64>,
@@ -98,6 +100,7 @@ impl Source {
             snapshot: self.snapshot,
             slot: self.slot.clone(),
             publication: self.publication.clone(),
+            full_rows: self.full_rows,
             messages: self.messages,
             outbox: self.outbox.clone(),
             poll_ms: self.poll_ms.unwrap_or(250),

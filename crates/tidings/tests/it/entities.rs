@@ -1,5 +1,6 @@
 //! Entities: rows fetched from the application whenever somebody says that they changed.
 
+mod captured;
 mod dialect;
 mod doors;
 mod pressure;

@@ -20,6 +20,7 @@ mod mariadb;
 mod mutated;
 mod postgres;
 mod quickstart;
+mod rows;
 mod schedule;
 mod shutdown;
 mod slow_reader;

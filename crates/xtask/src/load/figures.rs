@@ -4,7 +4,7 @@ use super::entities;
 use super::meter::{Call, Found, growth};
 use super::row::{Row, Target};
 use super::stage::{Process, Server, Stage, open_files_max};
-use super::{broker, length, mariadb, postgres, rpc, socketio, webhooks};
+use super::{broker, length, mariadb, postgres, rows, rpc, socketio, webhooks};
 use anyhow::{Result, bail};
 
 pub struct Figure {
@@ -49,6 +49,11 @@ pub const ALL: &[Figure] = &[
     Figure { name: "topics", what: "publishing to 1 topic against 10,000", take: topics },
     Figure { name: "subscribers", what: "a delivery to 100 subscribers against 10,000", take: subscribers },
     Figure {
+        name: "rows-routed",
+        what: "a row for 10 of 100,000 users of one topic: subscriptions without sockets",
+        take: rows::routed,
+    },
+    Figure {
         name: "entities-one",
         what: "1,000 clients of one entity, 50 changes/s, against plain WebSockets",
         take: entities::one,
@@ -67,7 +72,7 @@ pub const ALL: &[Figure] = &[
     Figure { name: "entities-idle", what: "10,000 idle clients of entity-sync", take: entities::idle },
     Figure {
         name: "postgres-latency",
-        what: "from an insert in PostgreSQL to an SSE client, 100 transactions/s, against a bare client",
+        what: "from an insert in PostgreSQL to an SSE, WebSocket and Socket.IO client, 100 transactions/s, against a bare client",
         take: postgres::latency,
     },
     Figure {

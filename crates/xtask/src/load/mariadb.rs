@@ -3,7 +3,8 @@
 //! Owns: the database of a figure and its writers. How it is watched is the same as for PostgreSQL.
 
 use super::broker::row;
-use super::postgres::{Client, DIGITS, FILL, MARK, PATIENCE, Seen, above, percentiles, watch};
+use super::marks::{DIGITS, MARK, Seen, watch};
+use super::postgres::{FILL, NO_PINGS, PATIENCE, doors, percentiles};
 use super::row::{Row, Target};
 use super::stage::{Server, Stage, end_with_us};
 use anyhow::{Context, Result, bail};
@@ -32,12 +33,7 @@ pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
         percentiles(db.shell(), &bare.seen, count)?
     };
     let server = db.server(stage)?;
-    let client = Client::follow(&server)?;
-    let (p50, p99) = percentiles(db.shell(), &client.seen, count)?;
-    Ok(vec![
-        above("mariadb-latency p50", p50, bare_p50, 1.0),
-        above("mariadb-latency p99", p99, bare_p99, 3.0),
-    ])
+    doors("mariadb-latency", &server, || db.shell(), [bare_p50, bare_p99], count)
 }
 
 /// Rows a second that arrive while as many are written as go: in transactions of one, and of 200.
@@ -107,7 +103,7 @@ impl Database {
         std::fs::write(
             &settings,
             format!(
-                "[[sources]]\nname = \"load\"\nkind = \"mysql\"\nurl = \"{url}\"\n\
+                "{NO_PINGS}[[sources]]\nname = \"load\"\nkind = \"mysql\"\nurl = \"{url}\"\n\
                  tables = [{{name = \"items\", rows = \"*\"}}]\n"
             ),
         )?;
@@ -161,7 +157,7 @@ struct Load {
 impl Load {
     /// Writes, and answers rows a second until the last has been seen.
     fn run(&self, db: &Database, seen: impl Fn() -> Result<u64>) -> Result<f64> {
-        let (mark, zeros, fill) = (String::from_utf8_lossy(MARK), "0".repeat(DIGITS), "x".repeat(FILL));
+        let (mark, zeros, fill) = (MARK, "0".repeat(DIGITS), "x".repeat(FILL));
         let statement =
             format!("insert into items (body) select '{mark}{zeros}{fill}' from seq_1_to_{};\n", self.rows);
         let script = Arc::new(statement.repeat(self.transactions as usize));

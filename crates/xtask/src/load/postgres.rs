@@ -1,28 +1,26 @@
 //! Capture from PostgreSQL beside a bare replication client, PostgreSQL's own `pg_recvlogical`, one after the other.
 //!
-//! Owns: the database of a figure, the writers, and what each client has seen when.
+//! Owns: the database of a figure, and the writers.
 
 use super::broker::{memory, row};
+use super::marks::{DIGITS, Door, MARK, Seen, now_ns, watch};
 use super::row::{Row, Target};
 use super::stage::{Server, Stage, end_with_us};
 use anyhow::{Context, Result, bail};
 use peers::Peer;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 pub const PATIENCE: Duration = Duration::from_secs(300);
 const TABLE: &str = "create table items (id bigint generated always as identity primary key, body text)";
-/// Begins what a row says of when it was sent; a digit for each place follows.
-pub const MARK: &[u8] = b"sent-at-";
-pub const DIGITS: usize = 20;
+/// A client that looks for marks answers no pings: none are due while it does.
+pub const NO_PINGS: &str = "[socketio]\nping_ms = 3600000\n";
 pub const FILL: usize = 150 - MARK.len() - DIGITS;
 
-/// From the insert to the client, at 100 transactions a second.
+/// From the insert to a client of each kind, at 100 transactions a second.
 pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
     let count = if stage.is_quick { 200 } else { 3000 };
     let db = Database::start(&[])?;
@@ -31,18 +29,27 @@ pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
         percentiles(db.shell(), &bare.seen, count)?
     };
     let server = db.server(stage, "")?;
-    let client = Client::follow(&server)?;
-    let (p50, p99) = percentiles(db.shell(), &client.seen, count)?;
-    Ok(vec![
-        above("postgres-latency p50", p50, bare_p50, 1.0),
-        above("postgres-latency p99", p99, bare_p99, 3.0),
-    ])
+    doors("postgres-latency", &server, || db.shell(), [bare_p50, bare_p99], count)
 }
 
-/// How much longer than the bare client ours takes, and how much more it may.
-pub fn above(name: &str, ours: f64, bare: f64, more: f64) -> Row {
-    let note = format!("bare client {bare:.2} ms");
-    row(name, "ms above bare", ours - bare, Target::AtMost(more), &note)
+/// How much longer than the bare client a client of each kind waits, and how much more it may.
+pub fn doors(
+    figure: &str,
+    server: &Server,
+    shell: impl Fn() -> Command,
+    bare: [f64; 2],
+    count: usize,
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for door in Door::ALL {
+        let (p50, p99) = percentiles(shell(), &door.follow(server, "items")?, count)?;
+        for (which, ours, bare, more) in [("p50", p50, bare[0], 1.0), ("p99", p99, bare[1], 3.0)] {
+            let name = format!("{figure} {} {which}", door.name());
+            let note = format!("bare client {bare:.2} ms");
+            rows.push(row(&name, "ms above bare", ours - bare, Target::AtMost(more), &note));
+        }
+    }
+    Ok(rows)
 }
 
 /// Rows a second that arrive while as many are written as go: in transactions of one, and of 200.
@@ -155,52 +162,11 @@ impl Database {
             &settings,
             format!(
                 "[[sources]]\nname = \"load\"\nkind = \"postgres\"\nurl = \"{url}\"\n{more}\
-                 tables = [{{name = \"items\", rows = \"*\"}}]\n"
+                 tables = [{{name = \"items\", rows = \"*\"}}]\n{NO_PINGS}"
             ),
         )?;
         stage.server_with(&["--config", settings.to_str().context("a path in UTF-8")?])
     }
-}
-
-/// What a client has seen: the nanoseconds between a row's mark and its arrival.
-pub type Seen = Receiver<u64>;
-
-/// Reads until `input` ends, and tells of each mark in it.
-pub fn watch(mut input: impl Read + Send + 'static) -> (Seen, Arc<AtomicU64>) {
-    let (tx, rx) = channel();
-    let rows = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&rows);
-    std::thread::spawn(move || {
-        let (mut kept, mut part) = (Vec::new(), vec![0; 256 << 10]);
-        while let Ok(n @ 1..) = input.read(&mut part) {
-            let now = now_ns();
-            kept.extend_from_slice(&part[..n]);
-            let mut from = 0;
-            while let Some(at) = find(&kept[from..]) {
-                let digits = from + at + MARK.len();
-                let Some(text) = kept.get(digits..digits + DIGITS) else { break };
-                let sent: u64 = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).unwrap_or(now);
-                // Whoever counts only need not take them.
-                let _ = tx.send(now.saturating_sub(sent));
-                counted.fetch_add(1, Ordering::Relaxed);
-                from = digits + DIGITS;
-            }
-            let keep = kept.len().saturating_sub(MARK.len() + DIGITS).max(from);
-            kept.drain(..keep);
-        }
-    });
-    (rx, rows)
-}
-
-fn find(bytes: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|byte| *byte == MARK[0]) {
-        if bytes[from + at..].starts_with(MARK) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
-    None
 }
 
 /// The bare client: it writes what arrives to us, and confirms.
@@ -230,29 +196,6 @@ impl Drop for Bare {
     }
 }
 
-/// A client of our own over SSE.
-pub struct Client {
-    pub seen: Seen,
-}
-
-impl Client {
-    pub fn follow(server: &Server) -> Result<Self> {
-        let mut stream = TcpStream::connect(server.process.address())?;
-        write!(
-            stream,
-            "GET /v1/topics/items/events?from=latest HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\
-             Authorization: Bearer {}\r\n\r\n",
-            server.token
-        )?;
-        let mut first = [0; 12];
-        stream.read_exact(&mut first)?;
-        if !first.ends_with(b"200") {
-            bail!("the stream was refused: {}", String::from_utf8_lossy(&first));
-        }
-        Ok(Self { seen: watch(stream).0 })
-    }
-}
-
 /// Milliseconds from before the insert to the client, median and 99th of a hundred.
 pub fn percentiles(mut shell: Command, seen: &Seen, count: usize) -> Result<(f64, f64)> {
     let mut shell = shell.stdin(Stdio::piped()).spawn()?;
@@ -261,10 +204,9 @@ pub fn percentiles(mut shell: Command, seen: &Seen, count: usize) -> Result<(f64
     let warm = 50;
     for n in 0..count + warm {
         let due = Instant::now() + Duration::from_millis(10);
-        let mark = String::from_utf8_lossy(MARK).into_owned();
         writeln!(
             input,
-            "insert into items (body) values ('{mark}{:0DIGITS$}{}');",
+            "insert into items (body) values ('{MARK}{:0DIGITS$}{}');",
             now_ns(),
             "x".repeat(FILL)
         )?;
@@ -317,11 +259,11 @@ impl Load {
 
     fn start(&self, db: &Database) -> Result<Child> {
         let script = db.peer.dir().join("script.sql");
-        let (mark, zeros, fill) = (String::from_utf8_lossy(MARK), "0".repeat(DIGITS), "x".repeat(FILL));
+        let (zeros, fill) = ("0".repeat(DIGITS), "x".repeat(FILL));
         std::fs::write(
             &script,
             format!(
-                "insert into items (body) select '{mark}{zeros}{fill}' from generate_series(1, {});\n",
+                "insert into items (body) select '{MARK}{zeros}{fill}' from generate_series(1, {});\n",
                 self.rows
             ),
         )?;
@@ -338,8 +280,4 @@ impl Load {
         command.arg("-f").arg(&script).arg("postgres").stdout(Stdio::null()).stderr(Stdio::null());
         Ok(command.spawn()?)
     }
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -28,7 +28,10 @@ impl Logical {
         abilities.check_stream()?;
         let settings = &self.settings;
         let names: Vec<String> = settings.tables.iter().map(|table| table.name.clone()).collect();
-        let tables = catalog.tables(&names, &settings.prefix).await?;
+        let mut tables = catalog.tables(&names, &settings.prefix).await?;
+        if settings.full_rows {
+            slot::say_full_rows(&catalog, &mut tables).await?;
+        }
         slot::check_identity(&tables)?;
         desk.own(tables.iter().map(|table| table.topic.clone()).collect()).await?;
         for (captured, table) in tables.iter().zip(&settings.tables) {

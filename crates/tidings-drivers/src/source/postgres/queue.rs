@@ -12,6 +12,8 @@ pub const PIECE_BYTES: usize = 4 << 20;
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Beside data and context, about.
 const EVENT_BYTES: usize = 512;
+/// The row that a delete may get, where the database says only its key: how large it is, is not known here.
+const DELETED_BYTES: usize = 2 << 10;
 
 /// `P` says how far a source has got.
 pub struct Queue<P> {
@@ -53,7 +55,8 @@ impl<P: Copy> Queue<P> {
     }
 
     pub fn push(&mut self, event: NewEvent, is_message: bool) {
-        let bytes = event.payload_bytes() + EVENT_BYTES;
+        let deleted = if event.deleted { DELETED_BYTES } else { 0 };
+        let bytes = event.payload_bytes() + EVENT_BYTES + deleted;
         self.bytes += bytes;
         self.items.push_back(Item { event, is_message, bytes, place: None });
     }

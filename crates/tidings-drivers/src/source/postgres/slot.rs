@@ -76,6 +76,27 @@ pub fn check_identity(tables: &[Captured]) -> Result<(), Fault> {
     }
 }
 
+/// Makes PostgreSQL say of each row that changes how it was. It waits only briefly for the table's lock: behind it all
+/// who write would wait.
+pub async fn say_full_rows(catalog: &Catalog, tables: &mut [Captured]) -> Result<(), Fault> {
+    for table in tables.iter_mut().filter(|table| table.identity != 'f') {
+        let command = format!("alter table {} replica identity full", table.quoted());
+        let batch = format!("begin; set local lock_timeout = '1s'; {command}; commit");
+        catalog.client.batch_execute(&batch).await.map_err(|error| {
+            match error.code().map(|code| code.code()) {
+                Some("42501") => Fault::setting(format!(
+                    "the role may not make table {} say its full rows: make it the table's owner, or let somebody who \
+                     may run: {command}",
+                    table.quoted()
+                )),
+                _ => failed(&error),
+            }
+        })?;
+        table.identity = 'f';
+    }
+    Ok(())
+}
+
 /// Makes the publication name just `tables`.
 pub async fn publish(catalog: &Catalog, publication: &str, tables: &[Captured]) -> Result<(), Fault> {
     let query = "select p.puballtables, coalesce((select array_agg(r.prrelid) from pg_publication_rel r \

@@ -307,6 +307,9 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
             return Ok(Known::Other);
         };
         table.key = self.catalog.key(table.id).await?;
+        // With `replica identity full` every column is one that a row is known by.
+        let are_keys = !relation.columns.iter().all(|column| column.is_key);
+        self.desk.tidings.deletes_are_keys(&table.topic, are_keys);
         let mut forms = Vec::with_capacity(relation.columns.len());
         for column in &relation.columns {
             forms.push(self.catalog.form(column.type_id).await?);

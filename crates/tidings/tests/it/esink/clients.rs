@@ -100,6 +100,11 @@ impl Clients {
         self.command(cut).await;
     }
 
+    /// Changes what the library shows when it connects again by itself.
+    pub async fn renew(&mut self, name: &str, auth: Value) {
+        self.command(json!({"op": "renew", "name": name, "auth": auth})).await;
+    }
+
     pub async fn disconnect(&mut self, name: &str) {
         self.command(json!({"op": "disconnect", "name": name})).await;
     }

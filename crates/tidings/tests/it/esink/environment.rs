@@ -123,6 +123,30 @@ async fn use_ssl_serves_https_alone_with_a_certificate_of_its_own_and_a_warning(
 }
 
 #[tokio::test]
+async fn use_ssl_serves_the_certificate_that_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let esink = Esink::start(&[
+        ("USE_SSL", "true"),
+        ("SECURITY_TOKEN", SECURITY),
+        ("TIDINGS_HTTP_TLS_CERT", cert.to_str().unwrap()),
+        ("TIDINGS_HTTP_TLS_KEY", key.to_str().unwrap()),
+    ])
+    .await;
+    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).build().unwrap();
+    // Esink listens on all addresses; its certificate names one.
+    let url = esink.url.replace("0.0.0.0", "127.0.0.1");
+    let pong = http.get(format!("{url}/ping")).send().await.unwrap();
+    assert_eq!(pong.text().await.unwrap(), "pong");
+    assert!(http.get(format!("{}/ping", url.replace("https", "http"))).send().await.is_err());
+    assert!(!esink.end().await.contains("USE_SSL without a certificate"));
+}
+
+#[tokio::test]
 async fn each_value_that_cannot_be_taken_is_named_in_a_sentence() {
     let (program, root) = (Program::new(), tempfile::tempdir().unwrap());
     for (name, value, what) in [

@@ -1,5 +1,6 @@
 //! Esink's interfaces, as its clients use them: Socket.IO with the library from npm, and HTTP.
 
+mod capture;
 mod clients;
 mod connect;
 mod database;

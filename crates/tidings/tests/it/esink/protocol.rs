@@ -29,15 +29,15 @@ async fn open(server: &Server) -> String {
     open["sid"].as_str().unwrap().to_owned()
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>;
+pub type Socket = tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>;
 
-async fn socket(server: &Server, query: &str) -> Socket {
+pub async fn socket(server: &Server, query: &str) -> Socket {
     let tcp = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
     let url = format!("ws://127.0.0.1:{}/socket.io/?{query}", server.port());
     tokio_tungstenite::client_async(url, tcp).await.unwrap().0
 }
 
-async fn text(socket: &mut Socket) -> Option<String> {
+pub async fn text(socket: &mut Socket) -> Option<String> {
     match crate::harness::soon("a frame", socket.next()).await {
         Some(Ok(Message::Text(text))) => Some(text.as_str().to_owned()),
         _ => None,

@@ -79,6 +79,42 @@ async fn with_full_identity_the_row_before_is_known_and_large_values_are_whole()
 }
 
 #[tokio::test]
+async fn a_deleted_row_is_told_as_it_was_told_last_where_the_database_says_only_its_key() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key, name text); insert into items values (0, 'old')").await;
+    let text = source(&db.url(), &["items"], "");
+    let (server, _dir) = capture(&text).await;
+    db.run("insert into items values (1, 'a'); update items set name = 'b' where id = 1; delete from items where id = 1")
+        .await;
+    db.run(
+        "begin; insert into items values (2, 'c'); delete from items where id = 2; commit; delete from items",
+    )
+    .await;
+    // More than goes into the log at once: some are told by their key.
+    db.run("insert into items select i, repeat('x', 5000000) from generate_series(10, 14) i").await;
+    db.run("delete from items").await;
+    let large = events(&server, "items", 16).await;
+    let deleted: Vec<&Value> = large[11..].iter().map(|e| &e["key"]).collect();
+    assert_eq!(deleted, ["10", "11", "12", "13", "14"]);
+    assert!(large[11..].iter().all(|e| e["name"] == "delete" && e["data"]["id"].is_u64()));
+    assert_eq!(large[11]["data"]["name"].as_str().map(str::len), Some(5_000_000));
+    let all = &large[..6];
+    let gone: Vec<&Value> = all.iter().filter(|e| e["name"] == "delete").map(|e| &e["data"]).collect();
+    // Of what was there before and never told nothing else is known.
+    let expected = [json!({"id": 1, "name": "b"}), json!({"id": 2, "name": "c"}), json!({"id": 0})];
+    assert_eq!(gone, expected.iter().collect::<Vec<_>>());
+    drop(server);
+    // Unless the tables are to say it themselves.
+    db.run("insert into items values (3, 'd')").await;
+    let (server, _dir) =
+        capture(&text.replace("shop", "full").replace("tables", "full_rows = true\ntables")).await;
+    db.run("update items set name = 'e'; delete from items").await;
+    let all = events(&server, "items", 2).await;
+    assert_eq!(all[0]["context"]["before"], json!({"id": 3, "name": "d"}));
+    assert_eq!(all[1]["data"], json!({"id": 3, "name": "e"}));
+}
+
+#[tokio::test]
 async fn the_application_publishes_within_its_own_transaction() {
     let db = Database::start().await;
     db.run("create table items (id int primary key)").await;

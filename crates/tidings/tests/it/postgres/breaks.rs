@@ -87,6 +87,33 @@ async fn what_was_written_while_the_server_was_away_comes_and_the_slot_lets_go_o
 }
 
 #[tokio::test]
+async fn what_the_database_keeps_too_much_of_is_an_alarm_until_it_lets_go() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key, body text)").await;
+    let text = source(&db.url(), &["items"], "retained_bytes_alarm = 2000000\nheartbeat_ms = 200");
+    let (server, _dir) = capture(&text).await;
+    let alarm = async |value: u64| {
+        let line = format!("tidings_source_retained_alarm{{source=\"shop\"}} {value}");
+        until(&line, async || server.get("/metrics").await.text().await.unwrap().contains(&line)).await;
+    };
+    alarm(0).await;
+    // As long as a transaction is open, PostgreSQL keeps what it may still need of it.
+    let open = db.connect().await;
+    open.batch_execute("begin; insert into items values (1)").await.expect("it writes");
+    db.run("insert into items select i, repeat(md5(i::text), 30) from generate_series(10, 5000) i").await;
+    alarm(1).await;
+    assert!(server.log().contains("PostgreSQL keeps too much for a source"), "{}", server.log());
+    let status = super::status(&server).await;
+    assert!(status["retained_bytes"].as_u64().unwrap() > 2_000_000, "{status}");
+    open.batch_execute("commit").await.expect("it commits");
+    until("it lets go", async || {
+        db.run("insert into items select max(id) + 1 from items; checkpoint").await;
+        server.get("/metrics").await.text().await.unwrap().contains("retained_alarm{source=\"shop\"} 0")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_slot_that_lost_what_it_needed_is_said_and_another_begins_anew() {
     let db =
         Database::start_with(&["max_slot_wal_keep_size=1MB", "min_wal_size=32MB", "max_wal_size=64MB"]).await;

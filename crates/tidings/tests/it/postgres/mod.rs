@@ -4,6 +4,7 @@ mod bad_settings;
 mod basics;
 mod breaks;
 mod names;
+mod pgbench;
 mod snapshot;
 mod torture;
 mod triggers;

@@ -25,7 +25,12 @@ pub fn folded(events: &[Value]) -> BTreeMap<String, Value> {
 
 /// The rows of a table as JSON by their `id`.
 pub async fn table(db: &Database, name: &str) -> BTreeMap<String, Value> {
-    let query = format!("select id::text, row_to_json(t)::text from {name} t");
+    table_by(db, name, "id").await
+}
+
+/// The same by the column that is the key.
+pub async fn table_by(db: &Database, name: &str, key: &str) -> BTreeMap<String, Value> {
+    let query = format!("select {key}::text, row_to_json(t)::text from {name} t");
     let rows = db.client.query(&query, &[]).await.expect("rows");
     rows.iter().map(|row| (row.get(0), serde_json::from_str(row.get(1)).expect("JSON"))).collect()
 }

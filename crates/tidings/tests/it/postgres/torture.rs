@@ -30,7 +30,9 @@ async fn write(client: Client, writer: u64, seed: u64, stop: Arc<AtomicBool>) ->
             stamp += 1;
             match random.below(12) {
                 0..=3 => {
-                    let body = if random.below(1_500) == 0 { 5_000_000 } else { random.below(3_000) };
+                    // Rarely, and once at the beginning in any case.
+                    let is_large = random.below(1_500) == 0 || writer == 1 && next % 1_000_000 == 100;
+                    let body = if is_large { 5_000_000 } else { random.below(3_000) };
                     text += &format!(
                         "insert into items (id, stamp, body) values ({next}, {stamp}, repeat('b', {body}));"
                     );

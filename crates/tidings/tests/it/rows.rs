@@ -182,10 +182,9 @@ async fn no_door_shows_a_row_to_another() {
             assert_eq!(&brief(&from_state.event().await), told, "{user} from State");
         }
         from_state.own("$live").await;
-        for id in 1..=6 {
+        for id in (1..=6).map(|id| id.to_string()) {
             let found = pages(&server, token, &format!("/v1/topics/orders:{id}/events")).await;
-            let key = id.to_string();
-            let of_key: Vec<_> = expected.iter().filter(|t| t["key"] == key).cloned().collect();
+            let of_key: Vec<_> = expected.iter().filter(|t| t["key"] == id).cloned().collect();
             assert_eq!(found, of_key, "{user} in pages of one key");
         }
         // What is not shown cannot be asked for either.

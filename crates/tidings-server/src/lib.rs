@@ -16,6 +16,8 @@ mod handover;
 mod http;
 mod listen;
 mod metrics;
+#[cfg(test)]
+mod mutated;
 mod phoenix;
 mod rates;
 mod refusal;

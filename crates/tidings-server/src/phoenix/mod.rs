@@ -5,7 +5,7 @@
 
 mod config;
 mod joined;
-mod publish;
+pub(crate) mod publish;
 mod session;
 
 pub use config::Phoenix;

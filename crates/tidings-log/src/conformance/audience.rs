@@ -12,7 +12,7 @@ pub async fn suite(maker: &mut dyn Maker) {
 
 fn told(now: &[&str], before: Option<&[&str]>) -> Sight {
     let ids = |users: &[&str]| users.iter().map(|id| (*id).into()).collect();
-    Sight { audience: Some(ids(now)), before: before.map(ids), is_routed: true, truncates: false }
+    Sight { audience: Some(ids(now)), before: before.map(ids), is_routed: true, ..Sight::default() }
 }
 
 fn everyone() -> Sight {

@@ -29,14 +29,13 @@ pub struct Stage {
 impl Stage {
     pub fn build(root: &Path, options: &Options) -> Result<Self> {
         let mut build = step::cargo(root);
-        build.args(["build", "--release", "--locked", "-p", "loadgen"]);
+        build.args(["build", "--release", "--locked", "--bins", "-p", "loadgen"]);
+        // In one go, so that all get the same build of what they share.
+        build.args(["--example", "bare_binlog", "-p", "tidings-drivers"]);
         if options.binary.is_none() {
             build.args(["-p", "tidings"]);
         }
         step::run(&mut build)?;
-        let mut bare = step::cargo(root);
-        bare.args(["build", "--release", "--locked", "-p", "tidings-drivers", "--example", "bare_binlog"]);
-        step::run(&mut bare)?;
         raise_open_files();
         let target = step::target_dir(root)?;
         remove_left_behind(&target);

@@ -24,7 +24,7 @@ fn end(seconds: i64) -> Result<Option<Timestamp>, Refusal> {
     if seconds == 0 {
         return Ok(None);
     }
-    let at = seconds.checked_mul(1000).and_then(|ms| Timestamp::from_millis(ms));
+    let at = seconds.checked_mul(1000).and_then(Timestamp::from_millis);
     at.map(Some).ok_or_else(|| Refusal::parameter("Expiration is not a time that can be told"))
 }
 

@@ -179,7 +179,7 @@ impl Pair {
                         audience: now.map(ids),
                         before: before.map(ids),
                         is_routed: true,
-                        truncates: false,
+                        ..Sight::default()
                     };
                     batch.appends.push(append_for(&address, "\"told\"", &sight));
                 }

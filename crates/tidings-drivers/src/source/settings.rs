@@ -1,5 +1,6 @@
 //! What is captured from where.
 
+use super::Fault;
 use std::collections::HashSet;
 use std::fmt;
 use tidings_model::RowRule;
@@ -62,6 +63,27 @@ pub struct Table {
     pub rows: Option<RowRule>,
     /// Columns that are never stored.
     pub filter: Option<Vec<Box<str>>>,
+}
+
+impl Table {
+    /// Whether the table, with these columns, has all that the settings name: a filter for a column that is
+    /// misspelled would keep nothing back.
+    pub(super) fn check_columns(&self, columns: &[String]) -> Result<(), Fault> {
+        let routed: &[Box<str>] = match &self.rows {
+            Some(RowRule::Columns(names)) => names,
+            Some(RowRule::Everyone) | None => &[],
+        };
+        for (place, names) in [("rows", routed), ("filter", self.filter.as_deref().unwrap_or_default())] {
+            if let Some(name) = names.iter().find(|name| !columns.iter().any(|column| **column == ***name)) {
+                return Err(Fault::setting(format!(
+                    "table {} has no column {name}, which its `{place}` names; it has {}",
+                    self.name,
+                    columns.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Why settings cannot mean anything.

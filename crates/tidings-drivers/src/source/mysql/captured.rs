@@ -31,6 +31,10 @@ pub async fn find(
         let outer = (schema != place.database).then_some(schema.as_str());
         let topic = TopicName::captured(outer, &table, &settings.prefix)
             .map_err(|why| Fault::setting(format!("table `{}` cannot be a topic: {why}", wanted.name)))?;
+        let query = "select column_name from information_schema.columns where table_schema = ? and table_name = ? \
+            order by ordinal_position";
+        let columns: Vec<String> = connection.exec(query, (&schema, &table)).await.map_err(fault)?;
+        wanted.check_columns(&columns)?;
         all.push(Arc::new(Captured { schema, table, topic }));
     }
     Ok(all)

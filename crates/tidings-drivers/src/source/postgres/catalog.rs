@@ -6,7 +6,7 @@
 use super::form::Form;
 use super::sentence::{failed, quoted};
 use crate::postgres::Address;
-use crate::source::Fault;
+use crate::source::{Desk, Fault, Settings};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -128,6 +128,26 @@ impl Catalog {
             where i.indrelid = $1 and i.indisprimary order by k.place";
         let rows = self.client.query(query, &[&table]).await.map_err(|e| failed(&e))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The names of a table's columns, in its order.
+    pub async fn column_names(&self, table: u32) -> Result<Vec<String>, Fault> {
+        let query = "select attname from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
+            order by attnum";
+        let rows = self.client.query(query, &[&table]).await.map_err(|e| failed(&e))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Makes the topics of `tables` the source's own, and lays what the settings say of each over it.
+    pub async fn take(&self, desk: &Desk, tables: &[Captured], settings: &Settings) -> Result<(), Fault> {
+        for (captured, table) in tables.iter().zip(&settings.tables) {
+            table.check_columns(&self.column_names(captured.id).await?)?;
+        }
+        desk.own(tables.iter().map(|table| table.topic.clone()).collect()).await?;
+        for (captured, table) in tables.iter().zip(&settings.tables) {
+            desk.rule(&captured.topic, table).await?;
+        }
+        Ok(())
     }
 
     /// A table's columns with the forms of their types. Generated ones only where asked for.

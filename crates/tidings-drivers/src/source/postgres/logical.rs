@@ -33,10 +33,7 @@ impl Logical {
             slot::say_full_rows(&catalog, &mut tables).await?;
         }
         slot::check_identity(&tables)?;
-        desk.own(tables.iter().map(|table| table.topic.clone()).collect()).await?;
-        for (captured, table) in tables.iter().zip(&settings.tables) {
-            desk.rule(&captured.topic, table).await?;
-        }
+        catalog.take(desk, &tables, settings).await?;
         slot::publish(&catalog, &self.publication(), &tables).await?;
         let mut line = Line::connect(&self.address).await?;
         let system = line.query("IDENTIFY_SYSTEM").await?.first().map(|row| row.text(0)).unwrap_or_default();

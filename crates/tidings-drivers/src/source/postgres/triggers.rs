@@ -76,10 +76,7 @@ pub async fn run(
 ) -> Result<(), Fault> {
     let names: Vec<String> = settings.tables.iter().map(|table| table.name.clone()).collect();
     let tables = catalog.tables(&names, &settings.prefix).await?;
-    desk.own(tables.iter().map(|table| table.topic.clone()).collect()).await?;
-    for (captured, table) in tables.iter().zip(&settings.tables) {
-        desk.rule(&captured.topic, table).await?;
-    }
+    catalog.take(desk, &tables, settings).await?;
     let outbox = Outbox::of(&catalog, name(settings)).await?;
     outbox.install(&mut catalog, &tables).await?;
     let stored = place::read::<Stored>(desk).await?.filter(|s| s.outbox == outbox.name && !s.is_unfinished);

@@ -132,7 +132,7 @@ async fn settings_that_would_leave_a_way_around_the_authorities_are_refused() {
     ] {
         std::fs::write(&config, settings).unwrap();
         let args = ["serve", "--port", "0", "--data", "data", "--config", &text(&config)];
-        let said = program.run(dir.path(), &args, b"").await.fails(1);
+        let said = program.run(dir.path(), &args, b"").await.fails(2);
         assert!(said.contains(why), "{said}");
     }
 }

@@ -32,6 +32,10 @@ async fn what_is_wrong_in_the_database_is_said_and_can_be_put_right() {
     db.run("insert into itemz values (1)").await;
     events(&server, "itemz", 1).await;
     drop(server);
+    let misspelled = source(&db.url(), &["items"], "")
+        .replace("\"items\"", "{name = \"items\", rows = [\"id\", \"owner\"]}");
+    let (.., sentence) = says(&misspelled).await;
+    assert!(sentence.contains("no column owner, which its `rows` names; it has id"), "{sentence}");
     let (.., sentence) = says(&source(&db.url(), &["seen"], "")).await;
     assert!(sentence.contains("view"), "{sentence}");
     let plain = db.url_of("plain:open%20sesame", "test");

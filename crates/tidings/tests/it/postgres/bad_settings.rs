@@ -29,6 +29,16 @@ async fn what_is_wrong_in_the_database_is_said_and_can_be_put_right() {
     db.run("insert into itemz values (1)").await;
     events(&server, "itemz", 1).await;
     drop(server);
+    let misspelled = source(&db.url(), &["items"], "slot = \"other\"")
+        .replace("\"items\"", "{name = \"items\", filter = [\"idd\"]}");
+    for text in [misspelled.clone(), misspelled.replace("slot =", "mode = \"triggers\"\noutbox =")] {
+        let (server, _dir, sentence) = says(&text).await;
+        assert!(sentence.contains("no column idd, which its `filter` names; it has id"), "{sentence}");
+        db.run("alter table items add idd text").await;
+        until_state(&server, "streaming").await;
+        drop(server);
+        db.run("alter table items drop idd").await;
+    }
     let (.., sentence) = says(&source(&db.url(), &["keyless"], "slot = \"other\"")).await;
     assert!(sentence.contains("alter table \"public\".\"keyless\" replica identity full"), "{sentence}");
     let (.., sentence) = says(&source(&db.url_of("plain"), &["items"], "mode = \"logical\"")).await;

@@ -22,7 +22,7 @@ const INTRODUCTION: &str = "set statement_timeout = '30s'; set timezone = 'UTC';
 
 /// A connection for questions.
 pub struct Catalog {
-    pub client: Client,
+    pub client: Arc<Client>,
     forms: HashMap<u32, Form>,
     _connection: AbortOnDropHandle<()>,
 }
@@ -71,7 +71,15 @@ impl Catalog {
             }
         };
         client.batch_execute(INTRODUCTION).await.map_err(|e| failed(&e))?;
-        Ok(Self { client, forms: HashMap::new(), _connection: connection })
+        Ok(Self { client: Arc::new(client), forms: HashMap::new(), _connection: connection })
+    }
+
+    /// The connection for a transaction.
+    ///
+    /// # Panics
+    /// When somebody else has it too; only a running stream lets it be shared.
+    pub fn alone(&mut self) -> &mut Client {
+        Arc::get_mut(&mut self.client).expect("no stream runs")
     }
 
     /// The tables that `names` mean, under topics that begin with `prefix`.

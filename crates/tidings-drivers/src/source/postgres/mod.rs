@@ -19,6 +19,7 @@ mod slot;
 mod snapshot;
 mod stream;
 mod triggers;
+mod visible;
 
 use super::{Desk, Driver, Error, Fault, Kind, Mode, Settings};
 use crate::postgres::Address;

@@ -88,7 +88,7 @@ impl Outbox {
                return null;
              end $body$;"
         );
-        let transaction = catalog.client.transaction().await?;
+        let transaction = catalog.alone().transaction().await?;
         transaction.batch_execute(&text).await?;
         transaction.commit().await
     }
@@ -116,7 +116,7 @@ impl Outbox {
             make(&row, "insert or update or delete", "row", "row"),
             make(&statement, "insert or update or delete or truncate", "statement", "statement"),
         ];
-        let transaction = catalog.client.transaction().await?;
+        let transaction = catalog.alone().transaction().await?;
         transaction.batch_execute(&text.concat()).await?;
         transaction.commit().await
     }

@@ -13,6 +13,7 @@ use super::place::{self, Place, Stored};
 use super::queue::{Piece, Queue};
 use super::row::{Change, Layout, Moment, Values, events};
 use super::snapshot::value_of;
+use super::visible;
 use crate::source::{Desk, Fault};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -50,6 +51,8 @@ pub struct Stream<'a, S> {
     confirmed_at: Instant,
     heard_at: Instant,
     open: Option<Open>,
+    /// The transactions of what is in the queue; whether other sessions see them was not asked yet.
+    unseen: Vec<u32>,
     /// Events have left the queue and are not yet in the log.
     is_committing: bool,
 }
@@ -93,6 +96,7 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
             confirmed_at: now,
             heard_at: now,
             open: None,
+            unseen: Vec::new(),
             is_committing: false,
         }
     }
@@ -103,7 +107,8 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         let mut commit: Option<Commit> = None;
         loop {
             if commit.is_none() {
-                commit = self.queue.piece().map(|piece| self.commit(piece));
+                let piece = self.queue.piece();
+                commit = piece.map(|piece| self.commit(piece));
                 self.is_committing = commit.is_some();
             }
             let unconfirmed = self.safe.whole > self.confirmed;
@@ -134,12 +139,14 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         }
     }
 
-    fn commit(&self, piece: Piece<Place>) -> Commit {
+    fn commit(&mut self, piece: Piece<Place>) -> Commit {
         let desk = self.desk.clone();
+        let (client, unseen) = (Arc::clone(&self.catalog.client), std::mem::take(&mut self.unseen));
         let (place, marks) = (piece.place, vec![place::mark(&self.desk.name, &(self.stored)(piece.place))]);
         let newest = piece.events.last().and_then(|event| event.occurred_at);
         let source = self.desk.name.as_str().into();
         Box::pin(async move {
+            visible::wait(&client, &unseen).await?;
             let capture = Capture { source, events: piece.events, messages: piece.messages, marks };
             desk.capture(capture).await.map(|()| (place, newest))
         })
@@ -191,12 +198,16 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
                 let at = (at_micros + EPOCH_MICROS).div_euclid(1000);
                 let at = Timestamp::from_millis(at).unwrap_or_else(|| self.desk.tidings.clock().now());
                 let moment = Moment::new(&self.desk.name, xid.into(), at, &commit.to_string());
+                self.unseen.push(xid);
                 let skip = if commit == self.read.part { self.read.taken } else { 0 };
                 self.read = Place { part: commit, taken: 0, ..self.read };
                 self.open = Some(Open { moment, skip, is_known: commit < self.read.whole });
             }
             Message::Commit { end } => {
                 let is_known = self.open.take().is_some_and(|open| open.is_known);
+                if self.queue.is_empty() {
+                    self.unseen.clear();
+                }
                 if !is_known {
                     self.read = Place { whole: end, ..Place::default() };
                     if self.queue.reached(self.read) {

@@ -124,3 +124,11 @@ impl Error {
         self.code().retryable()
     }
 }
+
+/// The error and its causes, but no cause that the one before it has told already.
+pub fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.map(ToString::to_string).fold(error.to_string(), |told, cause| {
+        if told.ends_with(&cause) { told } else { format!("{told}: {cause}") }
+    })
+}

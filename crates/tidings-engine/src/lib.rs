@@ -32,7 +32,7 @@ mod tidings;
 pub use capture::{Addressee, Capture};
 pub use dead::DeadEvent;
 pub use directory::NamedTopic;
-pub use error::Error;
+pub use error::{Error, told};
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};
 pub use ingest::{Fate, Published, Receipt};

@@ -44,7 +44,7 @@ pub use tidings_engine::delivery::{
 pub use tidings_engine::entities::{self as entity, Closure, Entities, PassThrough, Resolver, Rows, Secret};
 pub use tidings_engine::{
     Batch, DeadEvent, Entry, Error, Fate, Gap, GapReason, Item, Page, Published, Receipt, Retention,
-    Subscription, Tidings, TopicSettings,
+    Subscription, Tidings, TopicSettings, told,
 };
 pub use tidings_log::embedded::Options as LogOptions;
 pub use tidings_log::{Bounds, Clock, Due, Error as LogError, Log, SystemClock};

@@ -31,22 +31,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidings: {}", told(&error));
+            eprintln!("tidings: {}", tidings::told(error.as_ref()));
             let is_usage = error.is::<ConfigError>() || error.is::<cli::Usage>();
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
-}
-
-/// The error and its causes, but no cause that the one before it has told already.
-fn told(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
-    for cause in error.chain().skip(1).map(|cause| cause.to_string()) {
-        if !told.ends_with(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told
 }
 
 /// Sends what the process says about itself to stderr. A client says only what goes wrong.

@@ -46,8 +46,17 @@ impl Desk {
         })
     }
 
+    /// Makes the topics of `tables` this source's own, and lays what the settings say of each over it.
+    pub async fn take(&self, topics: Vec<TopicName>, tables: &[Table]) -> Result<(), Fault> {
+        self.own(topics.clone()).await?;
+        for (topic, table) in topics.iter().zip(tables) {
+            self.rule(topic, table).await?;
+        }
+        Ok(())
+    }
+
     /// Lays what the source's settings say of a table over what is set for its topic.
-    pub async fn rule(&self, topic: &TopicName, table: &Table) -> Result<(), Fault> {
+    async fn rule(&self, topic: &TopicName, table: &Table) -> Result<(), Fault> {
         let refuse = |error: tidings_engine::Error| match error.code().retryable() {
             true => Fault::lost(error),
             false => Fault::setting(format!("the settings of table {}: {error}", table.name)),

@@ -23,10 +23,7 @@ pub async fn post(State(door): State<Door>, request: Request) -> Response {
     let mut body = Parts::new(body, door.tidings.limits().read_timeout_ms);
     match take(&door, &head, &mut body).await {
         Ok(()) => (StatusCode::OK, "OK").into_response(),
-        Err(refusal) => {
-            body.discard(&door.services);
-            answer(refusal)
-        }
+        Err(refusal) => answer(refusal),
     }
 }
 

@@ -153,7 +153,6 @@ pub async fn body<T: DeserializeOwned>(door: &Door, request: Request) -> Result<
     let bytes = match parts.whole(BODY_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(refusal) => {
-            parts.discard(&door.services);
             let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
             let is_large = refusal.code == Code::BodyTooLarge;
             return Err(if is_large { Refusal::new(refusal.code, detail) } else { refusal });

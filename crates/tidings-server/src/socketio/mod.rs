@@ -170,10 +170,7 @@ pub async fn post(State(door): State<Door>, request: Request) -> Response {
     let mut parts = Parts::new(body, door.tidings.limits().read_timeout_ms);
     let body = match parts.whole(door.config.socketio.payload_bytes).await {
         Ok(body) => body,
-        Err(refusal) => {
-            parts.discard(&door.services);
-            return refusal.into_response();
-        }
+        Err(refusal) => return refusal.into_response(),
     };
     let Ok(body) = String::from_utf8(body.into()) else { return Refused::Request.response() };
     match handle.mail.send(Ask::Post(body)).await {

@@ -126,16 +126,7 @@ impl Resolver for Sql {
 
 /// With its causes: the pool's own text says only that there is no connection.
 fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> entities::Error {
-    let error = error.into();
-    let (mut told, mut cause) = (error.to_string(), error.source());
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !told.ends_with(&text) {
-            told = format!("{told}: {text}");
-        }
-        cause = inner.source();
-    }
-    entities::Error::Failed(told)
+    entities::Error::Failed(tidings_engine::told(&*error.into()))
 }
 
 #[cfg(test)]

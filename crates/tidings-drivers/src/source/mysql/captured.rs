@@ -2,7 +2,7 @@
 
 use super::connect::{Place, quoted};
 use super::fault::fault;
-use crate::source::{Desk, Fault, Settings};
+use crate::source::{Fault, Settings};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use std::sync::Arc;
@@ -68,13 +68,4 @@ async fn find_one(connection: &mut Conn, database: &str, name: &str) -> Result<(
         "there is no table `{name}` in database `{database}`, or the database user may not see it; correct `tables`, \
          or grant SELECT on it"
     )))
-}
-
-/// Makes their topics the source's own, and lays what the settings say of each over it.
-pub async fn take(desk: &Desk, captured: &[Arc<Captured>], settings: &Settings) -> Result<(), Fault> {
-    desk.own(captured.iter().map(|one| one.topic.clone()).collect()).await?;
-    for (one, table) in captured.iter().zip(&settings.tables) {
-        desk.rule(&one.topic, table).await?;
-    }
-    Ok(())
 }

@@ -43,7 +43,7 @@ impl Driver {
         let server = Server::ask(&mut connection).await?;
         server.check_log()?;
         let captured = captured::find(&mut connection, &self.place, &self.settings).await?;
-        captured::take(desk, &captured, &self.settings).await?;
+        desk.take(captured.iter().map(|one| one.topic.clone()).collect(), &self.settings.tables).await?;
         let collations = schema::collations(&mut connection).await.map_err(fault)?;
         let known = known(desk, &name).await?;
         let mark = match known {

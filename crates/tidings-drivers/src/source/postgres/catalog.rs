@@ -138,24 +138,13 @@ impl Catalog {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// The names of a table's columns, in its order.
-    pub async fn column_names(&self, table: u32) -> Result<Vec<String>, Fault> {
-        let query = "select attname from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
-            order by attnum";
-        let rows = self.client.query(query, &[&table]).await.map_err(|e| failed(&e))?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// Makes the topics of `tables` the source's own, and lays what the settings say of each over it.
-    pub async fn take(&self, desk: &Desk, tables: &[Captured], settings: &Settings) -> Result<(), Fault> {
+    /// Makes the topics of `tables` the source's own, once what the settings say of each is found to fit it.
+    pub async fn take(&mut self, desk: &Desk, tables: &[Captured], settings: &Settings) -> Result<(), Fault> {
         for (captured, table) in tables.iter().zip(&settings.tables) {
-            table.check_columns(&self.column_names(captured.id).await?)?;
+            let columns = self.columns(captured.id, true).await?.into_iter();
+            table.check_columns(&columns.map(|(name, _)| name).collect::<Vec<_>>())?;
         }
-        desk.own(tables.iter().map(|table| table.topic.clone()).collect()).await?;
-        for (captured, table) in tables.iter().zip(&settings.tables) {
-            desk.rule(&captured.topic, table).await?;
-        }
-        Ok(())
+        desk.take(tables.iter().map(|table| table.topic.clone()).collect(), &settings.tables).await
     }
 
     /// A table's columns with the forms of their types. Generated ones only where asked for.

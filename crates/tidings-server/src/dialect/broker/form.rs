@@ -10,18 +10,15 @@ use http::{HeaderMap, header};
 use serde::Deserialize;
 use tidings_model::{Code, EventError};
 
-/// The body's bytes. One that is refused is taken from the wire, so that the client gets to read why.
+/// The body's bytes.
 pub async fn body(door: &Door, request: Request) -> Result<Bytes, Denied> {
     let (head, body) = request.into_parts();
     let mut parts = Parts::new(body, door.tidings.limits().read_timeout_ms);
-    let whole = match is_json(&head.headers) {
-        true => parts.whole(door.tidings.limits().body_bytes).await,
-        false => Err(Refusal::new(Code::MediaTypeUnsupported, "The request's content-type is not supported")),
-    };
-    whole.map_err(|refusal| {
-        parts.discard(&door.services);
-        refusal.into()
-    })
+    if !is_json(&head.headers) {
+        let detail = "The request's content-type is not supported";
+        return Err(Refusal::new(Code::MediaTypeUnsupported, detail).into());
+    }
+    Ok(parts.whole(door.tidings.limits().body_bytes).await?)
 }
 
 /// Without a type it is taken for JSON.

@@ -35,10 +35,7 @@ pub async fn publish(State(door): State<Door>, request: Request) -> Response {
     let mut parts = Parts::new(request.into_body(), door.tidings.limits().read_timeout_ms);
     let body = match parts.whole(BODY_BYTES_MAX).await {
         Ok(body) => body,
-        Err(refusal) => {
-            parts.discard(&door.services);
-            return refused(&refusal);
-        }
+        Err(refusal) => return refused(&refusal),
     };
     let text = std::str::from_utf8(&body)
         .ok()

@@ -38,10 +38,7 @@ pub async fn post(State(door): State<Door>, Caller(peer): Caller, request: Reque
     let mut body = Parts::new(body, door.tidings.limits().read_timeout_ms);
     match publish(&door, &head, peer, &mut body).await {
         Ok(response) => response,
-        Err(refused) => {
-            body.discard(&door.services);
-            refused.into_response()
-        }
+        Err(refused) => refused.into_response(),
     }
 }
 

@@ -86,7 +86,7 @@ async fn begin<'a>(
         found.map(|bytes| serde_json::from_slice(&bytes)).transpose().map_err(|_| {
             Fault::setting("the position kept in the log is of another mode; give the source another name")
         })?;
-    captured::take(desk, &captured, settings).await?;
+    desk.take(captured.iter().map(|one| one.topic.clone()).collect(), &settings.tables).await?;
     outbox.prepare(&mut connection).await?;
     let names = captured.into_iter().map(|one| (outbox.name_of(&one), (one, Described::default())));
     let mut run = Run {

@@ -340,6 +340,11 @@ impl Leg {
         }
     }
 
+    /// Which life of the topic it knows of, and the last passing event it has seen.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.generation, self.passed)
+    }
+
     pub fn is_behind(&self) -> bool {
         self.state.is_some() || self.cursor < self.log_tail
     }

@@ -42,5 +42,5 @@ pub use schedule::{Cancelled, Scheduled};
 pub use schema::SchemaError;
 pub use services::Services;
 pub use sources::{SourceReport, SourceState, SourceStatus, Sources};
-pub use subscription::{Batch, Gap, GapReason, Item, Step, Subscription};
+pub use subscription::{Batch, Gap, GapReason, Item, Step, Stretch, Subscription, Track};
 pub use tidings::{Counters, Page, Tidings};

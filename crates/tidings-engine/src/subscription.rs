@@ -7,6 +7,9 @@
 
 mod apart;
 mod passing;
+mod track;
+
+pub use track::{Stretch, Track};
 
 use crate::entities::{Access, Entities, Snapshot, Trouble, Watches};
 use crate::error::Error;

@@ -9,12 +9,13 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use tidings_engine::{Item, Place, Step, Subscription};
+use tidings_engine::{Item, Place, Step, Subscription, Track};
 use tidings_model::Watcher;
 use tidings_model::phoenix::Version;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
+use crate::round::Round;
 use crate::wire::{self, Framing, rows};
 
 /// A plain connection, or our end of a pair whose other end encrypts or frames.
@@ -97,8 +98,9 @@ impl Watcher for Conn {
 enum Hold {
     /// The connection's task.
     Task,
-    /// The fan, for as long as the ticket is the same.
-    Fan { subscription: Box<Subscription>, ticket: u64 },
+    /// The fan, for as long as the ticket is the same. Where there is a track, that is where the reader stands, and the
+    /// subscription itself is told only when it is needed: most of what makes a delivery dear is memory to look at.
+    Fan { subscription: Box<Subscription>, ticket: u64, track: Option<Track> },
     /// The fan gave it back: it fell behind, or the socket took only a part.
     Returned { subscription: Box<Subscription>, rest: VecDeque<Bytes> },
 }
@@ -126,14 +128,14 @@ impl Conn {
 
     /// Hands the subscription to the fan under `ticket`.
     pub fn park(&self, subscription: Box<Subscription>, ticket: u64) {
-        *self.hold() = Hold::Fan { subscription, ticket };
+        *self.hold() = Hold::Fan { subscription, ticket, track: None };
     }
 
     /// Takes the subscription back, with what must be written before anything else.
     pub fn take_back(&self) -> Option<(Box<Subscription>, VecDeque<Bytes>)> {
         match std::mem::replace(&mut *self.hold(), Hold::Task) {
             Hold::Task => None,
-            Hold::Fan { subscription, .. } => Some((subscription, VecDeque::new())),
+            Hold::Fan { subscription, track, .. } => Some((at(subscription, track), VecDeque::new())),
             Hold::Returned { subscription, rest } => Some((subscription, rest)),
         }
     }
@@ -147,7 +149,8 @@ impl Conn {
     /// `false` if it is not with the fan.
     pub fn aside(&self, f: impl FnOnce(&mut Subscription) -> VecDeque<Bytes>) -> bool {
         let mut hold = self.hold();
-        let Hold::Fan { subscription, .. } = &mut *hold else { return false };
+        let Hold::Fan { subscription, track, .. } = &mut *hold else { return false };
+        track.take().into_iter().for_each(|track| subscription.set_track(track));
         let mut out = f(subscription);
         if !out.is_empty() && !self.write_some(&mut out) {
             self.give_back(&mut hold, out);
@@ -159,19 +162,41 @@ impl Conn {
     pub fn aside_is_behind(&self) -> bool {
         match &*self.hold() {
             Hold::Task => false,
+            Hold::Fan { track: Some(_), .. } => false,
             Hold::Fan { subscription, .. } => subscription.is_behind(),
             Hold::Returned { .. } => true,
         }
     }
 
-    /// On the fan's thread: sends what there is for this connection, at `place` or anywhere. `scratch` is only
-    /// memory.
-    pub fn pump(&self, ticket: u64, place: Option<Place>, scratch: &mut VecDeque<Bytes>) -> Pumped {
+    /// On the fan's thread: sends what there is for this connection, anywhere or at one place, where the round knows
+    /// what others were given; `scratch` is only memory.
+    pub fn pump(
+        &self,
+        ticket: u64,
+        news: Option<(Place, &mut Round)>,
+        scratch: &mut VecDeque<Bytes>,
+    ) -> Pumped {
         let mut hold = self.hold();
-        let Hold::Fan { subscription, ticket: own } = &mut *hold else { return Pumped::Remove };
+        let Hold::Fan { subscription, ticket: own, track } = &mut *hold else { return Pumped::Remove };
         if *own != ticket {
             return Pumped::Remove;
         }
+        let place = news.as_ref().map(|(place, _)| *place);
+        if let Some((_, round)) = news
+            && let Some((news, to)) = round.news(*track, subscription, self.style)
+        {
+            *track = Some(to);
+            self.sent.fetch_add(news.count, Ordering::Relaxed);
+            return match self.socket.try_write(&news.bytes) {
+                Ok(written) if written == news.bytes.len() => Pumped::Keep,
+                written => {
+                    let rest = news.bytes.slice(written.unwrap_or(0)..);
+                    self.give_back(&mut hold, VecDeque::from([rest]));
+                    Pumped::Remove
+                }
+            };
+        }
+        track.take().into_iter().for_each(|track| subscription.set_track(track));
         if let Some(place) = place {
             subscription.news_at(place);
         }
@@ -199,8 +224,8 @@ impl Conn {
     }
 
     fn give_back(&self, hold: &mut Hold, rest: VecDeque<Bytes>) {
-        if let Hold::Fan { subscription, .. } = std::mem::replace(hold, Hold::Task) {
-            *hold = Hold::Returned { subscription, rest };
+        if let Hold::Fan { subscription, track, .. } = std::mem::replace(hold, Hold::Task) {
+            *hold = Hold::Returned { subscription: at(subscription, track), rest };
             self.bell.notify_one();
         }
     }
@@ -252,12 +277,18 @@ impl Conn {
     }
 }
 
+/// The subscription, told where its reader stands.
+fn at(mut subscription: Box<Subscription>, track: Option<Track>) -> Box<Subscription> {
+    track.into_iter().for_each(|track| subscription.set_track(track));
+    subscription
+}
+
 /// Parts of one vectored write.
 const PARTS_MAX: usize = 64;
 /// Parts gathered for one connection before they are written.
 const BACKLOG_MAX: usize = 1024;
 /// About as many bytes are gathered at most; rows of entities are large at times.
-const BACKLOG_BYTES_MAX: usize = 1 << 20;
+pub const BACKLOG_BYTES_MAX: usize = 1 << 20;
 
 fn advance(out: &mut VecDeque<Bytes>, mut n: usize) {
     while let Some(first) = out.front_mut() {

@@ -6,6 +6,7 @@
 //! Never: waits for a socket. One that is full goes back to its own task with its cursor (I11).
 
 use crate::conn::{Conn, Pumped};
+use crate::round::Round;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -174,8 +175,9 @@ impl Shard {
             }
             for place in woken {
                 let Some(conns) = places.get_mut(&place) else { continue };
+                let mut round = Round::default();
                 conns.retain(|_, (conn, ticket)| {
-                    let pumped = conn.pump(*ticket, Some(place), &mut scratch);
+                    let pumped = conn.pump(*ticket, Some((place, &mut round)), &mut scratch);
                     scratch.clear();
                     pumped == Pumped::Keep
                 });

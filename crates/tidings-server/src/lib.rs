@@ -21,6 +21,7 @@ mod mutated;
 mod phoenix;
 mod rates;
 mod refusal;
+mod round;
 mod socketio;
 mod sse;
 mod stream;

@@ -59,6 +59,16 @@ pub struct CursorError;
 const VERSION: u8 = 1;
 
 impl Cursor {
+    /// The text that clients keep: URL-safe base64.
+    pub fn encode(&self) -> String {
+        let mut bytes = Vec::with_capacity(64);
+        bytes.push(VERSION);
+        for position in &self.positions {
+            position.encode(&mut bytes);
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
     /// Topics a cursor may name; a longer text is refused before it is decoded.
     pub const TOPICS_MAX: usize = 256;
     const TEXT_MAX: usize = Self::TOPICS_MAX * 300;
@@ -147,12 +157,7 @@ fn take<'a>(rest: &mut &'a [u8], n: usize) -> Result<&'a [u8], CursorError> {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = Vec::with_capacity(64);
-        bytes.push(VERSION);
-        for position in &self.positions {
-            position.encode(&mut bytes);
-        }
-        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+        f.write_str(&self.encode())
     }
 }
 

@@ -38,6 +38,27 @@ impl Timestamp {
         i64::try_from(ms).ok().and_then(Self::from_millis).ok_or_else(refuse)
     }
 
+    /// As it is displayed: RFC 3339 in UTC with milliseconds. By hand: every receipt and every event shows one.
+    pub fn to_ascii(self) -> [u8; 24] {
+        let (days, ms) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
+        let (year, month, day) = date(days);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut put = |end: usize, digits: usize, mut number: i64| {
+            for place in text[end - digits..end].iter_mut().rev() {
+                *place = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        put(4, 4, year);
+        put(7, 2, month);
+        put(10, 2, day);
+        put(13, 2, ms / 3_600_000);
+        put(16, 2, ms / 60_000 % 60);
+        put(19, 2, ms / 1000 % 60);
+        put(23, 3, ms % 1000);
+        text
+    }
+
     /// This point moved by `ms`, kept within the range.
     pub fn plus_millis(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms).clamp(Self::MIN_MS, Self::MAX_MS))
@@ -46,11 +67,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let days = self.0.div_euclid(86_400_000);
-        let ms = self.0.rem_euclid(86_400_000);
-        let (year, month, day) = date(days);
-        let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
+        f.write_str(std::str::from_utf8(&self.to_ascii()).expect("ASCII"))
     }
 }
 

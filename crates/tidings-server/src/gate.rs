@@ -33,6 +33,9 @@ pub async fn counted(door: &Door, parts: &Parts) -> Result<Arc<Principal>, Refus
 
 /// Counts the request among the calls of its caller, if these have a bound.
 pub fn count(door: &Door, parts: &Parts, who: &Principal, call: Call) -> Result<(), Refusal> {
+    if !door.rates.is_bounded(call) {
+        return Ok(());
+    }
     let Caller(peer) = Caller::of(door, parts);
     let name = parts.extensions.get::<MatchedPath>().map_or(parts.uri.path(), MatchedPath::as_str);
     door.rates.check(who, Some(peer), call, name, door.tidings.clock().now())
@@ -103,6 +106,9 @@ fn missing() -> Refusal {
     Refusal::new(Code::TokenMissing, "send `Authorization: Bearer TOKEN`")
 }
 
+/// What stands before a token; case does not count.
+const SCHEME: &[u8] = b"bearer ";
+
 fn token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = all.next() else { return Ok(None) };
@@ -110,9 +116,9 @@ fn token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     if all.next().is_some() {
         return Err(bad());
     }
-    let (scheme, token) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(bad)?;
-    let token = token.trim();
-    let is_bearer = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
+    let (scheme, token) = value.as_bytes().split_at_checked(SCHEME.len()).ok_or_else(bad)?;
+    let token = std::str::from_utf8(token).map_err(|_| bad())?.trim();
+    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty();
     if is_bearer { Ok(Some(token)) } else { Err(bad()) }
 }
 

@@ -166,7 +166,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// A slot among the connections; a stream that was taken from the library keeps it.
 pub type Slot = Arc<tokio::sync::OwnedSemaphorePermit>;
 
-/// The handling of a gRPC call; its own size would be part of every idle connection.
+/// The handling of a call or a publish; the library moves it about, and its size would be part of every idle connection.
 type Boxed = Pin<Box<dyn Future<Output = Result<axum::response::Response, Infallible>> + Send>>;
 
 /// Whose connection a request came over; in each request's extensions.
@@ -200,22 +200,22 @@ async fn serve(
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(pulses.clone());
             let request = request.map(axum::body::Body::new);
-            return Either::Right(Box::pin(async move { Ok(grpc.call(request).await) }) as Boxed);
+            return Either::Left(Box::pin(async move { Ok(grpc.call(request).await) }) as Boxed);
         }
         let Some(mut routes) = doors.routes.clone() else {
-            return Either::Right(Box::pin(std::future::ready(Ok(grpc::only()))) as Boxed);
+            return Either::Left(Box::pin(std::future::ready(Ok(grpc::only()))) as Boxed);
         };
         if http::is_publish(&request) {
             // A short cut: for a single event the routing would cost as much as everything else.
             let request = request.map(axum::body::Body::new);
-            return Either::Left(Either::Left(http::publish(own.clone(), request).map(Ok::<_, Infallible>)));
+            return Either::Left(Box::pin(http::publish(own.clone(), request).map(Ok)) as Boxed);
         }
         request.extensions_mut().insert(Arc::clone(&slot));
         request.extensions_mut().insert(peer);
         if let Some(handover) = &handover {
             request.extensions_mut().insert(handover.clone());
         }
-        Either::Left(Either::Right(routes.call(request.map(axum::body::Body::new))))
+        Either::Right(routes.call(request.map(axum::body::Body::new)))
     });
     let limits = door.tidings.limits();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -224,6 +224,7 @@ async fn serve(
         .timer(Coarse)
         .header_read_timeout(Duration::from_millis(limits.read_timeout_ms))
         .max_buf_size(64 << 10)
+        .writev(false)
         .pipeline_flush(false);
     builder
         .http2()

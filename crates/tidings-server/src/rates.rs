@@ -106,6 +106,11 @@ impl Meter {
         Self(all.into_iter().map(|rate| (rate, Attempts::each(rate.calls, rate.seconds))).collect())
     }
 
+    /// Whether there is anything to check.
+    pub fn is_bounded(&self, call: Call) -> bool {
+        self.0[call as usize].0 != Rate::OFF
+    }
+
     /// Counts a call of `who`, or refuses it. Callers without an id count by their address; whoever knows none
     /// counts them as one. `name` is what the refusal calls it.
     ///

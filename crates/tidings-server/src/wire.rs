@@ -12,7 +12,7 @@ use crate::http::reply;
 use bytes::Bytes;
 use std::io::Write as _;
 use tidings_engine::{Entry, Fate, Format, Gap, Receipt};
-use tidings_model::{Code, Cursor, Event, Position, Topic};
+use tidings_model::{Code, Cursor, Event, Position, Topic, Uuid};
 
 /// An SSE block with the topic's own cursor, for streams of one topic.
 const SSE: Format = Format(0);
@@ -241,14 +241,18 @@ fn receipt_members(out: &mut Vec<u8>, receipt: &Receipt) {
         if i > 0 {
             out.push(b',');
         }
-        write!(out, "{{\"id\":\"{}\",\"topic\":", event.id).expect("memory");
+        out.extend_from_slice(b"{\"id\":\"");
+        out.extend_from_slice(event.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        out.extend_from_slice(b"\",\"topic\":");
         match &event.topic.key {
             None => reply::string(out, event.topic.name.as_str()),
             Some(_) => reply::string(out, &event.topic.to_string()),
         }
         match event.fate {
             Fate::Stored { offset, published_at, .. } => {
-                write!(out, ",\"offset\":{offset},\"published_at\":\"{published_at}\"").expect("memory");
+                write!(out, ",\"offset\":{offset},\"published_at\":\"").expect("memory");
+                out.extend_from_slice(&published_at.to_ascii());
+                out.push(b'"');
             }
             Fate::Scheduled { available_at } => {
                 write!(out, ",\"available_at\":\"{available_at}\",\"scheduled\":true").expect("memory");
@@ -256,7 +260,9 @@ fn receipt_members(out: &mut Vec<u8>, receipt: &Receipt) {
         }
         out.extend_from_slice(if event.duplicate { b",\"duplicate\":true}" } else { b"}" });
     }
-    write!(out, "],\"cursor\":\"{}\"}}", receipt.cursor()).expect("memory");
+    out.extend_from_slice(b"],\"cursor\":\"");
+    out.extend_from_slice(receipt.cursor().encode().as_bytes());
+    out.extend_from_slice(b"\"}");
 }
 
 /// Puts the client's own `ref` into an answer.
@@ -270,7 +276,7 @@ pub fn with_ref(reference: Option<&str>, mut answer: serde_json::Value) -> serde
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidings_model::{Epoch, NewEvent, Offset, RecordWriter, Uuid};
+    use tidings_model::{Epoch, NewEvent, Offset, RecordWriter};
 
     fn entry(json: &str) -> Entry {
         let new = NewEvent::parse(json.as_bytes(), &Topic::parse("t").unwrap()).unwrap();

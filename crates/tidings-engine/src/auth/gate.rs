@@ -79,6 +79,11 @@ impl Gate {
         if let Some(who) = known.filter(|who| who.is_current()) {
             return in_time(&who, now).map(|()| who);
         }
+        // Boxed: it happens once for a token, and would be part of every request.
+        Box::pin(self.verify_new(token, now)).await
+    }
+
+    async fn verify_new(&self, token: &str, now: Timestamp) -> Result<Arc<Principal>, Refused> {
         let who = match api_keys::open(token) {
             Some((id, secret)) => {
                 let holder = self.api_keys.verified(id, &secret).await?.ok_or(Refused::Signature)?;

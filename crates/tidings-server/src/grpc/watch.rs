@@ -84,7 +84,8 @@ impl<W: Wire> Watch<W> {
         if !begin.positions.is_empty() {
             watch.out.extend(watch.wire.moved(&begin));
         }
-        Box::pin(futures_util::stream::unfold(watch, |mut watch| async move {
+        // Boxed: it goes in and out with every message.
+        Box::pin(futures_util::stream::unfold(Box::new(watch), |mut watch| async move {
             let next = watch.next().await?;
             Some((next, watch))
         }))

@@ -212,8 +212,11 @@ pub(crate) fn is_publish<B>(request: &http::Request<B>) -> bool {
 }
 
 /// The first route without the router.
-pub(crate) async fn publish(door: Door, request: axum::extract::Request) -> axum::response::Response {
-    publish::post(axum::extract::State(door), request).await
+pub(crate) fn publish(
+    door: Door,
+    request: axum::extract::Request,
+) -> impl Future<Output = axum::response::Response> {
+    publish::post(axum::extract::State(door), request)
 }
 
 /// Whether `path` of the table is one of Broker's.

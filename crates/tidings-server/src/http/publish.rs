@@ -11,12 +11,16 @@ use crate::{Door, gate, wire};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, StatusCode, header, request};
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::pin::pin;
 use std::sync::Arc;
 use tidings_engine::Error;
 use tidings_model::{Code, EventError, NewEvent, Principal, Topic};
+
+/// The header by which binary CloudEvents are known.
+const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
 
 /// This route in the table, whose first it is; the test of the metrics would notice another.
 const ROUTE: &Route = &super::ROUTES[0];
@@ -24,7 +28,8 @@ const ROUTE: &Route = &super::ROUTES[0];
 /// Publishes what the body holds.
 pub async fn post(State(door): State<Door>, request: Request) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    layers::watched(&door, ROUTE, origin, answer(&door, request)).await
+    let answer = pin!(answer(&door, request));
+    layers::watched(&door, ROUTE, origin, answer).await
 }
 
 async fn answer(door: &Door, request: Request) -> Response {
@@ -46,7 +51,8 @@ async fn publish(door: &Door, head: &request::Parts, body: &mut Parts) -> Result
     address::Query::parse(&head.uri, &[])?;
     let max = door.tidings.limits().body_bytes;
     let events = match Form::of(&head.headers)? {
-        Form::Lines => return ndjson::publish(door, who, topic, body).await,
+        // Boxed: what it needs is large, and would be moved about with every single event.
+        Form::Lines => return Box::pin(ndjson::publish(door, who, topic, body)).await,
         Form::Json => json(&body.whole(max).await?, &topic, door.tidings.limits().batch_events)?,
         Form::CloudEvent => vec![cloudevents::structured(&body.whole(max).await?, &topic)?],
         Form::CloudEvents => {
@@ -83,7 +89,7 @@ impl Form {
             return Ok(Self::CloudEvents);
         }
         // Binary CloudEvents are known by their headers; their Content-Type is that of the data.
-        if headers.contains_key("ce-specversion") {
+        if headers.contains_key(SPECVERSION) {
             return Ok(Self::CloudBinary);
         }
         if is(&["", "application/json"]) {

@@ -33,7 +33,7 @@ impl Default for Options {
             batch_bytes_max: 16 * MIB,
             group_bytes_max: 4 * MIB,
             queue_bytes_max: 32 * MIB,
-            unapplied_bytes_max: 64 * MIB,
+            unapplied_bytes_max: 16 * MIB,
             block_cache_bytes: 8 * MIB,
             ids: IdWindow::default(),
             disk: Arc::new(RealDisk),

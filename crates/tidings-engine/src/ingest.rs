@@ -72,21 +72,24 @@ impl Tidings {
             self.check(who, event, index, previous)?;
             previous = Some(&event.topic);
         }
-        self.store(who, self.decide(events)?, Batch::default()).await
+        // Decided on the way: events are large to move about.
+        let decided = events.into_iter().enumerate().map(|(index, event)| self.decide_one(index, event));
+        self.store(who, decided, Batch::default()).await
     }
 
     /// Commits events that have passed their checks, each with who may see it, together with what `batch` holds
-    /// already.
+    /// already. An error among them is returned, and nothing is stored.
     pub(crate) async fn store(
         &self,
         who: &Principal,
-        events: Vec<(NewEvent, Sight)>,
+        events: impl ExactSizeIterator<Item = Result<(NewEvent, Sight), Error>>,
         mut batch: Batch,
     ) -> Result<Receipt, Error> {
         let now = self.clock().now();
         let mut receipts = Vec::with_capacity(events.len());
         let mut references = Vec::new();
-        for (event, sight) in events {
+        for decided in events {
+            let (event, sight) = decided?;
             let id = event.id.unwrap_or_else(Uuid::now_v7);
             let record = RecordWriter::encode_for(&event, id, &sight);
             let is_due_later = event.available_at.is_some_and(|at| at > now);

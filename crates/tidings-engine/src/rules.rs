@@ -137,13 +137,15 @@ impl Tidings {
 
     /// Decides who may see each event and takes out what stays behind. Nothing reaches the log without this (I6).
     pub(crate) fn decide(&self, events: Vec<NewEvent>) -> Result<Vec<(NewEvent, Sight)>, Error> {
-        let decide = |(index, mut event): (usize, NewEvent)| {
-            let Some(rows) = self.rules().of(&event.topic.name) else { return Ok((event, Sight::default())) };
-            let is_truncate = rows.is_captured && capture::is_truncate(&event);
-            let sight = rows.apply(&mut event, is_truncate);
-            Ok((event, sight.map_err(|source| Error::Event { index, source })?))
-        };
-        events.into_iter().enumerate().map(decide).collect()
+        events.into_iter().enumerate().map(|(index, event)| self.decide_one(index, event)).collect()
+    }
+
+    /// The same for the event at `index` of its call.
+    pub(crate) fn decide_one(&self, index: usize, mut event: NewEvent) -> Result<(NewEvent, Sight), Error> {
+        let Some(rows) = self.rules().of(&event.topic.name) else { return Ok((event, Sight::default())) };
+        let is_truncate = rows.is_captured && capture::is_truncate(&event);
+        let sight = rows.apply(&mut event, is_truncate);
+        Ok((event, sight.map_err(|source| Error::Event { index, source })?))
     }
 }
 

@@ -59,7 +59,7 @@ impl Broker {
             tidings.reach().mark(&name, true);
         }
         let receipt = match tidings
-            .store(who, tidings.decide(vec![event])?, Batch { registry, ..Batch::default() })
+            .store(who, std::iter::once(tidings.decide_one(0, event)), Batch { registry, ..Batch::default() })
             .await
         {
             Ok(receipt) => receipt,

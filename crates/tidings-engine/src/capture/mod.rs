@@ -124,7 +124,8 @@ impl Tidings {
         }
         let mut decided = self.decide_rows(events).await?;
         decided.extend(self.decide(messages)?);
-        self.store(&Principal::nobody(), decided, Batch { marks, ..Batch::default() }).await
+        self.store(&Principal::nobody(), decided.into_iter().map(Ok), Batch { marks, ..Batch::default() })
+            .await
     }
 
     /// Whether an event that an application published through its database would be taken. A source asks before
@@ -168,7 +169,7 @@ impl Tidings {
             Addressee::User(id) => Some(vec![id.into()]),
         };
         let sight = Sight { audience, is_routed: true, ..Sight::default() };
-        self.store(who, vec![(event, sight)], Batch::default()).await
+        self.store(who, std::iter::once(Ok((event, sight))), Batch::default()).await
     }
 
     /// What `mark` says of where a source stands; `None` before its first delivery.

@@ -15,7 +15,11 @@ fn segment(uri: &Uri) -> Option<Cow<'_, str>> {
 }
 
 fn nth(uri: &Uri, n: usize) -> Option<Cow<'_, str>> {
-    percent_decode_str(uri.path().split('/').nth(n)?).decode_utf8().ok()
+    let segment = uri.path().split('/').nth(n)?;
+    if segment.bytes().all(|byte| byte != b'%') {
+        return Some(segment.into());
+    }
+    percent_decode_str(segment).decode_utf8().ok()
 }
 
 /// The entity that `{entity}/{id}` names.

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use tidings_model::NewEvent;
 
 /// With this much waiting, no more is read, and a transaction is cut.
-pub const PIECE_BYTES: usize = 4 << 20;
+pub const PIECE_BYTES: usize = 1 << 20;
 /// What goes together at most, unless a single event is larger.
-const BATCH_BYTES_MAX: usize = 8 << 20;
+const BATCH_BYTES_MAX: usize = 2 << 20;
 /// Beside data and context, about.
 const EVENT_BYTES: usize = 512;
 /// The row that a delete may get, where the database says only its key: how large it is, is not known here.

@@ -7,7 +7,7 @@
 use super::sentence::failed;
 use crate::source::Fault;
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// How long to wait at most, and how often to look.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -17,11 +17,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 pub async fn wait(client: &Client, xids: &[u32]) -> Result<(), Fault> {
     let begun = Instant::now();
     while !xids.is_empty() && begun.elapsed() < WITHIN {
-        let row =
-            client.query_one("select pg_current_snapshot()::text", &[]).await.map_err(|e| failed(&e))?;
-        match Snapshot::parse(row.get(0)) {
-            Some(snapshot) if !xids.iter().all(|xid| snapshot.sees(*xid)) => {}
-            _ => return Ok(()),
+        // A simple query is one way there and back; the other kind prepares itself first.
+        let answer = client.simple_query("select pg_current_snapshot()").await.map_err(|e| failed(&e))?;
+        let snapshot = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Snapshot::parse(row.get(0)?),
+            _ => None,
+        });
+        if snapshot.is_none_or(|snapshot| xids.iter().all(|xid| snapshot.sees(*xid))) {
+            return Ok(());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::RwLock;
 
 const MIB: u64 = 1 << 20;
+/// What a keyspace gathers before it writes a table. In memory it is several times as much, since its keys are small.
+const MEMTABLE: u64 = 4 * MIB;
 /// Bytes of log per batch while the log is read again.
 const REPLAY_BYTES: u64 = MIB;
 /// Of what the keyspaces hold. An index of another format is built again.
@@ -44,7 +46,8 @@ impl Store {
     fn try_open(path: &Path, identity: i64) -> Result<Self, Error> {
         let doing = "opening the index";
         let db = Database::builder(path)
-            .worker_threads(1)
+            // One writes tables at once while the other merges them; what waits to be written is in memory.
+            .worker_threads(2)
             .cache_size(2 * MIB)
             .max_journaling_size(64 * MIB)
             .max_cached_files(Some(64))
@@ -52,12 +55,12 @@ impl Store {
             .open()
             .map_err(failed(doing))?;
         let open = |name: &str, memtable| db.keyspace(name, || options(memtable)).map_err(failed(doing));
-        let (meta, keys, state) = (open("meta", MIB)?, open("keys", 8 * MIB)?, open("state", 8 * MIB)?);
-        let audience = open("audience", 8 * MIB)?;
+        let (meta, keys, state) = (open("meta", MIB)?, open("keys", MEMTABLE)?, open("state", MEMTABLE)?);
+        let audience = open("audience", MEMTABLE)?;
         let mut days = BTreeMap::new();
         for name in db.list_keyspace_names() {
             if let Some(day) = name.strip_prefix("ids-").and_then(|d| d.parse().ok()) {
-                days.insert(day, open(&name, 8 * MIB)?);
+                days.insert(day, open(&name, MEMTABLE)?);
             }
         }
         let store = Self { db, meta, keys, state, audience, days: RwLock::new(days) };
@@ -149,7 +152,7 @@ impl Store {
             return Ok(known.clone());
         }
         let name = format!("ids-{day}");
-        let fresh = self.db.keyspace(&name, || options(8 * MIB)).map_err(failed("writing the index"))?;
+        let fresh = self.db.keyspace(&name, || options(MEMTABLE)).map_err(failed("writing the index"))?;
         self.days.write().expect("no panic while holding the lock").insert(day, fresh.clone());
         Ok(fresh)
     }

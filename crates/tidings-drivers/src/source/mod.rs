@@ -14,7 +14,14 @@ pub use fault::Fault;
 pub use settings::{Error, Kind, Mode, Settings, Table};
 pub use supervisor::{Desk, Driver, supervise};
 
+use std::time::Duration;
 use tidings_engine::{Services, Tidings};
+
+/// From one commit to the next at least, while several transactions come at a time: they share commits then, which
+/// leaves the disk and the processor to the database. A transaction that comes alone waits for nothing.
+const GATHER: Duration = Duration::from_millis(5);
+/// Commits of so many events are large enough.
+const GATHERED_MAX: usize = 500;
 
 /// Starts to capture what `settings` say. Connects in a task of its own: the database may be down.
 ///

@@ -4,9 +4,9 @@
 //! Never: splits what belongs together; the reader has done that where it had to.
 
 use super::position::Mark;
-use crate::source::{Desk, Fault};
+use crate::source::{Desk, Fault, GATHER, GATHERED_MAX};
 use bytes::Bytes;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidings_engine::Capture;
 use tidings_model::{NewEvent, Timestamp};
 use tokio::sync::mpsc;
@@ -37,6 +37,7 @@ pub async fn commit_all(desk: &Desk, mark: &str, mut deliveries: mpsc::Receiver<
         let Some(mut batch) = first else {
             return Fault::lost("the connection to the database ended");
         };
+        let (begun, mut count) = (Instant::now(), 1);
         while batch.bytes < BATCH_BYTES && batch.events.len() < BATCH_EVENTS {
             let Ok(next) = deliveries.try_recv() else { break };
             // What is large has a commit of its own: together they might be more than the log takes.
@@ -44,13 +45,18 @@ pub async fn commit_all(desk: &Desk, mark: &str, mut deliveries: mpsc::Receiver<
                 kept = Some(next);
                 break;
             }
+            count += 1;
             batch.bytes += next.bytes;
             batch.events.extend(next.events);
             batch.mark = next.mark;
             batch.committed_at = next.committed_at.or(batch.committed_at);
         }
+        let is_large = kept.is_some() || batch.events.len() >= GATHERED_MAX;
         if let Err(fault) = commit(desk, mark, batch, kept.is_none() && deliveries.is_empty()).await {
             return fault;
+        }
+        if count > 1 && !is_large {
+            tokio::time::sleep_until((begun + GATHER).into()).await;
         }
     }
 }

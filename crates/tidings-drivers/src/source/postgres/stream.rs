@@ -14,7 +14,7 @@ use super::queue::{Piece, Queue};
 use super::row::{Change, Layout, Moment, Values, events};
 use super::snapshot::value_of;
 use super::visible;
-use crate::source::{Desk, Fault};
+use crate::source::{Desk, Fault, GATHER, GATHERED_MAX};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::future::Future;
@@ -55,6 +55,8 @@ pub struct Stream<'a, S> {
     unseen: Vec<u32>,
     /// Events have left the queue and are not yet in the log.
     is_committing: bool,
+    /// Nothing is committed before that: many transactions come at the time.
+    gather_until: Instant,
 }
 
 /// A transaction being read.
@@ -98,6 +100,7 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
             open: None,
             unseen: Vec::new(),
             is_committing: false,
+            gather_until: now,
         }
     }
 
@@ -106,7 +109,8 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         let heartbeat = Duration::from_millis(heartbeat_ms.max(10));
         let mut commit: Option<Commit> = None;
         loop {
-            if commit.is_none() {
+            let is_gathering = Instant::now() < self.gather_until && !self.queue.is_full();
+            if commit.is_none() && !is_gathering {
                 let piece = self.queue.piece();
                 commit = piece.map(|piece| self.commit(piece));
                 self.is_committing = commit.is_some();
@@ -120,7 +124,11 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
                     self.committed(done?).await?;
                     continue;
                 }
-                frame = self.line.frame(), if !self.queue.is_full() => frame?,
+                // While it gathers, the socket does: one read takes many transactions.
+                frame = self.line.frame(), if !self.queue.is_full() && !is_gathering => frame?,
+                () = tokio::time::sleep_until(self.gather_until.into()), if is_gathering => {
+                    continue;
+                }
                 () = tokio::time::sleep_until((self.confirmed_at + pause).into()) => {
                     if self.heard_at.elapsed() > heartbeat * 3 + Duration::from_secs(5) && !self.queue.is_full() {
                         return Err(Fault::lost("PostgreSQL has fallen silent"));
@@ -142,6 +150,9 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
     fn commit(&mut self, piece: Piece<Place>) -> Commit {
         let desk = self.desk.clone();
         let (client, unseen) = (Arc::clone(&self.catalog.client), std::mem::take(&mut self.unseen));
+        if unseen.len() > 1 && piece.events.len() < GATHERED_MAX {
+            self.gather_until = Instant::now() + GATHER;
+        }
         let (place, marks) = (piece.place, vec![place::mark(&self.desk.name, &(self.stored)(piece.place))]);
         let newest = piece.events.last().and_then(|event| event.occurred_at);
         let source = self.desk.name.as_str().into();

@@ -338,7 +338,8 @@ async fn deliveries(
             let answer = answer.or_else(|| last["error"].as_str().map(str::to_owned)).unwrap_or_default();
             let (event, status) =
                 (one["event"].as_str().unwrap_or("-"), one["status"].as_str().unwrap_or("-"));
-            writeln!(out, "{:>10}  {event:36}  {status:9}  {:>5}  {answer}", one["offset"], attempts.len())?;
+            let offset = one["offset"].as_u64().unwrap_or_default();
+            writeln!(out, "{offset:>10}  {event:36}  {status:9}  {:>5}  {answer}", attempts.len())?;
         }
         let Some(next) = page["next"].as_str() else { break };
         after = format!("&after={}", encode(next));

@@ -75,7 +75,8 @@ impl<'a> Sender<'a> {
         if let Some(bar) = self.progress {
             bar.finish_and_clear();
         }
-        eprintln!("published {} events{to}", self.sent);
+        let what = if self.sent == 1 { "event" } else { "events" };
+        eprintln!("published {} {what}{to}", self.sent);
     }
 
     /// Adds to a failure which lines of the input it was about.

@@ -96,7 +96,7 @@ async fn publish_takes_lines_objects_and_whole_events() {
         server.cli(&["publish", "keyed", "--key-field", "id"], b"{\"id\":8}\nno object\n{\"id\":9}\n").await;
     let error = done.fails(1);
     assert!(error.contains("line 2") && error.contains("event_invalid"), "{error}");
-    assert!(error.contains("published 1 events"), "what came before is said: {error}");
+    assert!(error.contains("published 1 event") && !error.contains("1 events"), "what came before: {error}");
 
     let whole = b"{\"name\":\"n\",\"key\":\"k\",\"data\":[1]}\n\n{\"data\":2,\"context\":{\"c\":1}}\n";
     server.cli(&["publish", "whole", "--events"], whole).await.ok();

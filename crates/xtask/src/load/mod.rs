@@ -4,6 +4,7 @@
 //! it did not start.
 
 mod broker;
+mod capture;
 mod entities;
 mod figures;
 mod length;

@@ -1,0 +1,159 @@
+//! Figures of capture, the same for each kind of database: beside a bare replication client, one after the other.
+//!
+//! Owns: what is measured, and how it is watched. What differs is the [`Database`]'s.
+
+use super::broker::row;
+use super::marks::{DIGITS, Door, MARK, Seen, now_ns, watch};
+use super::row::{Row, Target};
+use super::stage::{Server, Stage};
+use anyhow::{Context, Result, bail};
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub const PATIENCE: Duration = Duration::from_secs(300);
+/// A client that looks for marks answers no pings: none are due while it does.
+pub const NO_PINGS: &str = "[socketio]\nping_ms = 3600000\n";
+const FILL: usize = 150 - MARK.len() - DIGITS;
+
+/// A database with one empty table, `items`, of an id and a `body`.
+pub trait Database: Sized {
+    fn start() -> Result<Self>;
+
+    /// What takes statements from its input.
+    fn shell(&self) -> Command;
+
+    fn bare(&self, stage: &Stage) -> Result<Bare>;
+
+    /// A server that captures the table.
+    fn server(&self, stage: &Stage) -> Result<Server>;
+
+    /// Begins to write.
+    fn write(&self, load: &Load) -> Result<Writing>;
+}
+
+/// Waits until everything is written.
+pub type Writing = Box<dyn FnOnce() -> Result<()>>;
+
+/// The body of a row that nobody waits for.
+pub fn body() -> String {
+    format!("{MARK}{}{}", "0".repeat(DIGITS), "x".repeat(FILL))
+}
+
+/// The bare client: it writes what arrives to us.
+pub struct Bare {
+    child: Child,
+    seen: Seen,
+    rows: Arc<AtomicU64>,
+}
+
+impl Bare {
+    /// Starts `command`, whose output begins with so many bytes once it follows.
+    pub fn start(command: &mut Command, greeting: usize) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start the bare client")?;
+        let mut output = child.stdout.take().context("its output")?;
+        output.read_exact(&mut vec![0; greeting]).context("the bare client has ended")?;
+        let (seen, rows) = watch(output);
+        Ok(Self { child, seen, rows })
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// From the insert to a client of each kind, at 100 transactions a second: how much longer than the bare client it
+/// waits, and how much more it may.
+pub fn latency<D: Database>(stage: &Stage, figure: &str) -> Result<Vec<Row>> {
+    let count = if stage.is_quick { 200 } else { 3000 };
+    let db = D::start()?;
+    let bare = percentiles(db.shell(), &db.bare(stage)?.seen, count)?;
+    let server = db.server(stage)?;
+    let mut rows = Vec::new();
+    for door in Door::ALL {
+        let ours = percentiles(db.shell(), &door.follow(&server, "items")?, count)?;
+        for (which, ours, bare, more) in [("p50", ours.0, bare.0, 1.0), ("p99", ours.1, bare.1, 3.0)] {
+            let name = format!("{figure} {} {which}", door.name());
+            let note = format!("bare client {bare:.2} ms");
+            rows.push(row(&name, "ms above bare", ours - bare, Target::AtMost(more), &note));
+        }
+    }
+    Ok(rows)
+}
+
+/// Milliseconds from before the insert to the client, median and 99th of a hundred.
+fn percentiles(mut shell: Command, seen: &Seen, count: usize) -> Result<(f64, f64)> {
+    let mut shell = shell.stdin(Stdio::piped()).spawn()?;
+    let mut input = shell.stdin.take().context("its input")?;
+    let mut all = Vec::new();
+    let warm = 50;
+    for n in 0..count + warm {
+        let due = Instant::now() + Duration::from_millis(10);
+        writeln!(
+            input,
+            "insert into items (body) values ('{MARK}{:0DIGITS$}{}');",
+            now_ns(),
+            "x".repeat(FILL)
+        )?;
+        let took = seen.recv_timeout(PATIENCE).context("a row did not arrive")?;
+        if n >= warm {
+            all.push(took as f64 / 1e6);
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    drop(input);
+    shell.wait()?;
+    all.sort_by(f64::total_cmp);
+    Ok((all[all.len() / 2], all[all.len() * 99 / 100]))
+}
+
+/// Rows a second that arrive while as many are written as go: in transactions of one, and of 200.
+pub fn rate<D: Database>(stage: &Stage, figure: &str) -> Result<Vec<Row>> {
+    let scale = if stage.is_quick { 10 } else { 1 };
+    let one = Load { clients: 8, transactions: 5000 / scale, rows: 1 };
+    let many = Load { clients: 1, transactions: 2500 / scale, rows: 200 };
+    let mut rows = Vec::new();
+    for (load, target) in [(one, 0.9), (many, 0.5)] {
+        let db = D::start()?;
+        let bare = {
+            let bare = db.bare(stage)?;
+            load.run(&db, || Ok(bare.rows.load(Ordering::Relaxed)))?
+        };
+        let server = db.server(stage)?;
+        let tidings = load.run(&db, || Ok(server.tail("items").unwrap_or(0)))?;
+        let name = format!("{figure}-{}", load.rows);
+        let figure = row(&name, "rows/s", tidings, Target::RatioAtLeast(target), "");
+        rows.push(Row { yardstick: Some(bare), ratio: Some(tidings / bare), ..figure });
+    }
+    Ok(rows)
+}
+
+/// So many writers, each with so many transactions of so many rows.
+pub struct Load {
+    pub clients: u64,
+    pub transactions: u64,
+    pub rows: u64,
+}
+
+impl Load {
+    /// Writes, and answers rows a second until the last has been seen.
+    fn run(&self, db: &impl Database, seen: impl Fn() -> Result<u64>) -> Result<f64> {
+        let (count, before) = (self.clients * self.transactions * self.rows, seen()?);
+        let begun = Instant::now();
+        let written = db.write(self)?;
+        while seen()? < before + count {
+            if begun.elapsed() > PATIENCE {
+                bail!("{} of {count} rows came", seen()? - before);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let elapsed = begun.elapsed();
+        written()?;
+        Ok(count as f64 / elapsed.as_secs_f64())
+    }
+}

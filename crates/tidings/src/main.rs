@@ -9,10 +9,6 @@ use tidings::config::ConfigError;
 use tidings::config::broker::with_two_dashes;
 use tracing_subscriber::EnvFilter;
 
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().expect("nothing else installed one before");

@@ -135,7 +135,10 @@ impl Conn {
     pub fn take_back(&self) -> Option<(Box<Subscription>, VecDeque<Bytes>)> {
         match std::mem::replace(&mut *self.hold(), Hold::Task) {
             Hold::Task => None,
-            Hold::Fan { subscription, track, .. } => Some((at(subscription, track), VecDeque::new())),
+            Hold::Fan { mut subscription, mut track, .. } => {
+                settle(&mut subscription, &mut track);
+                Some((subscription, VecDeque::new()))
+            }
             Hold::Returned { subscription, rest } => Some((subscription, rest)),
         }
     }
@@ -150,7 +153,7 @@ impl Conn {
     pub fn aside(&self, f: impl FnOnce(&mut Subscription) -> VecDeque<Bytes>) -> bool {
         let mut hold = self.hold();
         let Hold::Fan { subscription, track, .. } = &mut *hold else { return false };
-        track.take().into_iter().for_each(|track| subscription.set_track(track));
+        settle(subscription, track);
         let mut out = f(subscription);
         if !out.is_empty() && !self.write_some(&mut out) {
             self.give_back(&mut hold, out);
@@ -196,7 +199,7 @@ impl Conn {
                 }
             };
         }
-        track.take().into_iter().for_each(|track| subscription.set_track(track));
+        settle(subscription, track);
         if let Some(place) = place {
             subscription.news_at(place);
         }
@@ -224,8 +227,9 @@ impl Conn {
     }
 
     fn give_back(&self, hold: &mut Hold, rest: VecDeque<Bytes>) {
-        if let Hold::Fan { subscription, track, .. } = std::mem::replace(hold, Hold::Task) {
-            *hold = Hold::Returned { subscription: at(subscription, track), rest };
+        if let Hold::Fan { mut subscription, mut track, .. } = std::mem::replace(hold, Hold::Task) {
+            settle(&mut subscription, &mut track);
+            *hold = Hold::Returned { subscription, rest };
             self.bell.notify_one();
         }
     }
@@ -277,10 +281,11 @@ impl Conn {
     }
 }
 
-/// The subscription, told where its reader stands.
-fn at(mut subscription: Box<Subscription>, track: Option<Track>) -> Box<Subscription> {
-    track.into_iter().for_each(|track| subscription.set_track(track));
-    subscription
+/// Tells the subscription where its reader stands, where only the track knows.
+fn settle(subscription: &mut Subscription, track: &mut Option<Track>) {
+    if let Some(track) = track.take() {
+        subscription.set_track(track);
+    }
 }
 
 /// Parts of one vectored write.

@@ -12,7 +12,8 @@ use tidings_engine::{Entry, Stretch, Subscription, Track};
 #[derive(Default)]
 pub struct Round {
     stretch: Option<Stretch>,
-    /// Who stands here differs from the others in what it may get, or there is nothing.
+    /// Who stands here goes step by step: readers differ in what they may get, it is too much for one write, or there
+    /// is nothing.
     apart: Option<Track>,
     news: Vec<(Style, News)>,
 }
@@ -53,7 +54,11 @@ impl Round {
         let at = match known {
             Some(at) => at,
             None => {
-                let bytes = encode(&stretch.entries, style)?;
+                let Some(bytes) = encode(&stretch.entries, style) else {
+                    // Found out once, like everything else here.
+                    (self.apart, self.stretch) = (Some(from), None);
+                    return None;
+                };
                 self.news.push((style, News { bytes, count: stretch.entries.len() as u64 }));
                 self.news.len() - 1
             }

@@ -40,7 +40,7 @@ pub async fn step(tidings: &Tidings, own: &Destination, mut mark: Mark) -> Resul
     for event in &page.events {
         let Some(copy) = copy(event, target) else { continue };
         let id = Uuid::now_v7();
-        let (copy, own) = tidings.decide(vec![copy])?.pop().expect("one for one");
+        let (copy, own) = tidings.decide_one(0, copy)?;
         // I6: who may see the event may see the copy, and nobody else.
         let record = RecordWriter::encode_for(&copy, id, &event.sight().unwrap_or(own));
         tidings.reach().refer(&copy, id, false, &mut references);

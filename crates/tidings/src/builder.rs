@@ -42,8 +42,6 @@ pub enum StartError {
     Log(#[from] tidings_log::Error),
     #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("webhooks: the HTTP client cannot start: {0}")]
-    Webhooks(String),
     #[error(transparent)]
     Entities(#[from] EntitiesError),
 }
@@ -198,13 +196,7 @@ impl Builder {
             let (tidings, stop) = (embedded.tidings().clone(), services.stop().clone());
             services.spawn("time", ntp.follow(config.time, stop, move || tidings.clock_changed()));
         }
-        match Webhooks::new() {
-            Ok(webhooks) => embedded.tidings().deliver(&services, Arc::new(webhooks)),
-            Err(why) => {
-                embedded.close().await?;
-                return Err(StartError::Webhooks(why));
-            }
-        }
+        embedded.tidings().deliver(&services, Arc::new(Webhooks::new()));
         let users = Users::new(embedded.tidings().clone(), config.users, signer);
         let http = tidings_server::Config { entity_sync: config.entities.door, ..config.http };
         let door = Door::new(embedded.tidings().clone(), Gate::new(keys, users.clone()), http, services);

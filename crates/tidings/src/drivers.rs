@@ -6,7 +6,7 @@ use crate::Embedded;
 use crate::config::{self, Config, Entity, SharedSecret};
 use crate::entities::{EntitiesError, refuse};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tidings_drivers::bus;
 use tidings_drivers::resolver::http::{self, Http};
 use tidings_drivers::resolver::sql;
@@ -22,12 +22,12 @@ pub fn bus(url: &SharedSecret, prefix: &str, embedded: &Embedded) -> Result<Arc<
 /// Where rows can come from.
 pub struct Origins {
     databases: HashMap<String, sql::Source>,
-    http: Http,
+    /// Made for the first that needs it: reading the system's certificates takes most of a start.
+    http: OnceLock<Http>,
 }
 
 impl Origins {
     pub fn open(config: &Config) -> Result<Self, EntitiesError> {
-        let http = Http::new().map_err(|e| refuse("entities", e))?;
         let mut databases = HashMap::new();
         let open = |url: &SharedSecret, connections_max, place: String| {
             let settings = sql::Settings { url: url.expose().to_owned(), connections_max };
@@ -41,7 +41,7 @@ impl Origins {
             let place = format!("databases.{name}.url");
             databases.insert(name.clone(), open(&database.url, database.connections_max, place)?);
         }
-        Ok(Self { databases, http })
+        Ok(Self { databases, http: OnceLock::new() })
     }
 
     /// The resolver that `entity` names by `http` or `database`.
@@ -52,11 +52,19 @@ impl Origins {
                 secret_matters: entity.secret.unwrap_or(true),
                 body_bytes_max: entity.settings().bytes_max,
             };
-            return self.http.resolver(&settings).map_err(|e| refuse(format!("{place}.http"), e));
+            return self.http()?.resolver(&settings).map_err(|e| refuse(format!("{place}.http"), e));
         }
         let name = entity.database.as_deref().unwrap_or_default();
         let database = self.database(&format!("{place}.database"), name)?;
         database.resolver(&entity.all_queries()).map_err(|e| refuse(format!("{place}.queries"), e))
+    }
+
+    fn http(&self) -> Result<&Http, EntitiesError> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = Http::new().map_err(|e| refuse("entities", e))?;
+        Ok(self.http.get_or_init(|| http))
     }
 
     /// The database of that name.
@@ -66,6 +74,6 @@ impl Origins {
 
     /// Hands messages to an endpoint.
     pub fn pass_through(&self, url: &str) -> Result<Arc<dyn PassThrough>, EntitiesError> {
-        self.http.pass_through(url).map_err(|e| refuse("entities.pass_through", e))
+        self.http()?.pass_through(url).map_err(|e| refuse("entities.pass_through", e))
     }
 }

@@ -12,7 +12,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use resolve::Guard;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidings_engine::delivery::{Answer, Courier, Request, Sending, is_private};
 use tokio::time::{Instant, timeout_at};
@@ -26,34 +26,43 @@ const IDLE_FOR: Duration = Duration::from_secs(20);
 const DRAIN_BYTES: usize = 64 << 10;
 
 /// A courier over HTTP. Clones share connections.
-#[derive(Clone)]
+///
+/// A client is made for its first webhook: reading the system's certificates takes most of a server's start. Where
+/// there are none, webhooks fail and say so, and the rest of the server works.
+#[derive(Clone, Default)]
 pub struct Webhooks {
     /// Looks up names, and takes public addresses only.
-    guarded: Client,
-    open: Client,
+    guarded: Arc<OnceLock<Client>>,
+    open: Arc<OnceLock<Client>>,
 }
 
 impl Webhooks {
-    /// # Errors
-    /// When the HTTP library cannot start, say without certificates.
-    pub fn new() -> Result<Self, String> {
-        let client = || {
-            Client::builder()
-                .redirect(Policy::none())
-                .no_proxy()
-                .http1_only()
-                .tcp_nodelay(true)
-                .connect_timeout(CONNECT_WITHIN)
-                .pool_max_idle_per_host(IDLE_MAX)
-                .pool_idle_timeout(IDLE_FOR)
-        };
-        let built = |client: reqwest::ClientBuilder| client.build().map_err(|error| error.to_string());
-        Ok(Self { guarded: built(client().dns_resolver(Arc::new(Guard)))?, open: built(client())? })
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn client(&self, allow_private: bool) -> Result<&Client, String> {
+        let place = if allow_private { &self.open } else { &self.guarded };
+        if let Some(client) = place.get() {
+            return Ok(client);
+        }
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_WITHIN)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .pool_idle_timeout(IDLE_FOR);
+        let client = if allow_private { client } else { client.dns_resolver(Arc::new(Guard)) };
+        let client =
+            client.build().map_err(|error| format!("the HTTP client cannot start: {}", cause(error)))?;
+        Ok(place.get_or_init(|| client))
     }
 
     async fn post(&self, request: Request, until: Instant) -> Result<Answer, String> {
         let url = Url::parse(&request.url).map_err(|error| error.to_string())?;
-        let client = if request.allow_private { &self.open } else { &self.guarded };
+        let client = self.client(request.allow_private)?;
         // An address is looked up nowhere, so the resolver does not see it.
         let literal: Option<IpAddr> = match url.host() {
             Some(Host::Ipv4(v4)) => Some(v4.into()),

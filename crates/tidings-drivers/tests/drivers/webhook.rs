@@ -43,7 +43,7 @@ fn request(url: &str, allow_private: bool) -> Request {
 
 fn webhooks() -> Webhooks {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Webhooks::new().unwrap()
+    Webhooks::new()
 }
 
 #[tokio::test]

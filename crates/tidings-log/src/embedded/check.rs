@@ -99,7 +99,13 @@ pub fn check(dir: &Path, repair: bool) -> Result<CheckReport, Error> {
     segments.remove_temporary()?;
     let mut report = CheckReport::default();
     let mut db = open_side(&home, repair, &mut report)?;
-    let mut walk = Walk { report, topics: HashMap::new(), tails: BTreeMap::new(), end: Place::default() };
+    let mut walk = Walk {
+        report,
+        topics: HashMap::new(),
+        tails: BTreeMap::new(),
+        end: Place::default(),
+        blank: Vec::new(),
+    };
     if let Some((side, _)) = &db {
         for row in side.stored()?.topics {
             walk.topics.insert(row.id, (row.name.as_str().to_owned(), row.ends.oldest));
@@ -107,14 +113,14 @@ pub fn check(dir: &Path, repair: bool) -> Result<CheckReport, Error> {
     }
     let numbers = segments.list()?;
     let mut changed = HashSet::new();
-    for number in &numbers {
-        let damage = walk.segment(&segments, *number, Some(number) == numbers.last())?;
+    for (at, number) in numbers.iter().enumerate() {
+        let damage = walk.segment(&segments, *number, numbers.get(at + 1).copied())?;
         if repair && !damage.is_empty() {
             set_aside(&home, *number, damage, &mut walk.report)?;
             changed.insert(*number);
         }
     }
-    let Walk { mut report, topics, tails, end } = walk;
+    let Walk { mut report, topics, tails, end, blank } = walk;
     report.topics = tails.keys().filter(|id| topics.contains_key(id)).count();
     let mut known = HashSet::new();
     if let Some((side, _)) = &db {
@@ -137,6 +143,9 @@ pub fn check(dir: &Path, repair: bool) -> Result<CheckReport, Error> {
         }
     }
     if repair && !report.is_sound() {
+        for Place { segment, at } in blank {
+            home::cut(&segments.log(segment), at).map_err(Error::io("cutting zeros off a segment"))?;
+        }
         let (_, db) = db.as_mut().expect("a repair opens or makes the side store");
         rebuild(db, &home, &known, &changed, &tails)?;
         report.is_repaired = true;
@@ -194,6 +203,8 @@ struct Walk {
     tails: BTreeMap<u32, (u64, u64)>,
     /// Where the last valid record ends.
     end: Place,
+    /// Where zeros that were laid ahead begin.
+    blank: Vec<Place>,
 }
 
 impl Walk {
@@ -202,8 +213,9 @@ impl Walk {
         &mut self,
         segments: &Segments,
         number: u32,
-        is_last: bool,
+        next: Option<u32>,
     ) -> Result<Vec<(usize, usize)>, Error> {
+        let is_last = next.is_none();
         let path = segments.log(number);
         self.report.segments += 1;
         let segment = match SegmentBytes::load(&path) {
@@ -225,6 +237,11 @@ impl Walk {
             at = self.records(&segment, at);
             match segment.tail(at) {
                 Tail::Clean => break,
+                Tail::Blank if ends_here(segments, next, Place { segment: number, at: at as u64 }) => {
+                    self.report.bytes -= segment.len() - at as u64;
+                    self.blank.push(Place { segment: number, at: at as u64 });
+                    break;
+                }
                 Tail::Torn if is_last => {
                     self.report.torn_bytes = segment.len() - at as u64;
                     break;
@@ -292,6 +309,15 @@ impl Walk {
         }
         seen.1 = offset;
     }
+}
+
+/// Whether nothing is missing before the zeros at `end`: the next segment says where this one ended.
+fn ends_here(segments: &Segments, next: Option<u32>, end: Place) -> bool {
+    let Some(next) = next else { return true };
+    let Ok(next) = SegmentBytes::load(&segments.log(next)) else { return false };
+    let Some(first) = next.records(HEAD).next() else { return true };
+    let entry = next.entries(&first).next();
+    matches!(entry, Some(Ok((_, Entry::Begin { previous, end: at }))) if (Place { segment: previous, at }) == end)
 }
 
 fn is_damaged(report: &CheckReport, segments: &Segments, number: u32) -> bool {

@@ -152,6 +152,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
+/// Cuts what lies behind the first `len` bytes; a file that is gone has nothing there.
+pub fn cut(path: &Path, len: u64) -> std::io::Result<()> {
+    let file = match File::options().write(true).open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    if file.metadata()?.len() <= len {
+        return Ok(());
+    }
+    file.set_len(len)?;
+    file.sync_all()
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;

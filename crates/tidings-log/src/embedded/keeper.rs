@@ -178,8 +178,10 @@ impl Next {
     }
 }
 
-/// Writes the sidecar of a closed segment, then tells the followers.
+/// Writes the sidecar of a closed segment, then tells the followers. The file ends where its records do from now on.
 pub fn seal(active: &Active, cleaner: &Cleaner) -> Result<(), Error> {
+    let path = cleaner.shelf.segments.log(active.number);
+    home::cut(&path, active.end()).map_err(Error::io(format!("closing {}", path.display())))?;
     let sidecar = Arc::new(active.sidecar());
     let path = cleaner.shelf.segments.sidecar(active.number);
     home::replace(&path, &sidecar.encode()).map_err(Error::io(format!("writing {}", path.display())))?;

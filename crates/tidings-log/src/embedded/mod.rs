@@ -28,6 +28,7 @@ mod overlay;
 mod positions;
 mod reader;
 mod recover;
+mod runway;
 mod scan;
 mod segment;
 mod shelf;

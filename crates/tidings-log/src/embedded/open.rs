@@ -10,6 +10,7 @@ use super::news::News;
 use super::options::Options;
 use super::reader::Reader;
 use super::recover::recover;
+use super::runway::Runway;
 use super::scan::Place;
 use super::shelf::Shelf;
 use super::side::Side;
@@ -97,6 +98,7 @@ impl EmbeddedLog {
             begin: recovered.begin,
             segment_bytes: u64::from(options.segment_bytes.min(1 << 30)),
             group_bytes_max: options.group_bytes_max,
+            runway: Runway::default(),
             spare: Vec::new(),
         };
         let cleaner = Cleaner {

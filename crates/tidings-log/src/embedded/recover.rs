@@ -1,6 +1,6 @@
 //! Finds out, at the start, what the log holds.
 //!
-//! Owns: cutting a torn end, and refusing to open a damaged log. What is closed is taken from the side store;
+//! Owns: cutting a torn end, and zeros that were laid ahead of it, and refusing to open a damaged log. What is closed is taken from the side store;
 //! only segments that it does not know yet are read, so a start takes as long with ten events as with ten
 //! million. Never: cuts what was acknowledged.
 
@@ -8,7 +8,7 @@ use super::catalog::{Catalog, Ends, Topic};
 use super::damage;
 use super::entry::Entry;
 use super::frame::{HEAD, Head};
-use super::home::Segments;
+use super::home::{self, Segments};
 use super::positions::Positions;
 use super::scan::{Place, SegmentBytes, Tail, published_ms};
 use super::segment::Active;
@@ -156,7 +156,7 @@ impl Found {
         }
     }
 
-    /// Reads a segment; cuts a torn end off the last one.
+    /// Reads a segment; cuts off zeros behind its end, and a torn end off the last one.
     fn segment(
         &mut self,
         segments: &Segments,
@@ -195,8 +195,9 @@ impl Found {
         if tail == Tail::Torn {
             let cut = segment.bytes.len() - end;
             tracing::warn!(segment = number, at = end, bytes = cut, "cut the remains of an unfinished write");
-            file.set_len(end as u64).and_then(|()| file.sync_all()).map_err(io())?;
         }
+        // That nothing is missing before zeros the next segment tells: see `check_previous`.
+        home::cut(&path, end as u64).map_err(io())?;
         Ok((Active::new(number, segment.head.salt, file.clone(), end as u64, topics), file))
     }
 

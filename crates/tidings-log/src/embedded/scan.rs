@@ -30,6 +30,8 @@ pub struct SegmentBytes {
 pub enum Tail {
     /// Nothing.
     Clean,
+    /// Zeros: space that was laid ahead (see `runway`), or a write of which nothing arrived.
+    Blank,
     /// The remains of a write that was never synced.
     Torn,
     /// Damage: records that were synced are unreadable up to `until`, where a valid one begins.
@@ -76,6 +78,7 @@ impl SegmentBytes {
         };
         match (at + 1..self.bytes.len().saturating_sub(frame::FRAME)).find(later) {
             Some(until) => Tail::Damaged { until },
+            None if self.bytes[at..].iter().all(|b| *b == 0) => Tail::Blank,
             None => Tail::Torn,
         }
     }

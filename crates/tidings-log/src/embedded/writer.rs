@@ -14,6 +14,7 @@ use super::inbox::{Inbox, Job};
 use super::index::Index;
 use super::keeper::{Chore, Keeper};
 use super::news::{News, Written};
+use super::runway::Runway;
 use super::scan::Place;
 use super::segment::{Active, Placed};
 use super::shelf::Shelf;
@@ -51,6 +52,7 @@ pub struct Writer {
     pub asked_for: u32,
     pub segment_bytes: u64,
     pub group_bytes_max: usize,
+    pub runway: Runway,
     /// A former group's memory that nobody holds any more.
     pub spare: Vec<u8>,
 }
@@ -68,7 +70,7 @@ impl Writer {
                 std::thread::yield_now();
             }
             if !self.inbox.take(self.group_bytes_max, &mut jobs) {
-                return;
+                return self.tidy();
             }
             had_company = jobs.len() > 1;
             self.commit(&mut jobs);
@@ -131,7 +133,8 @@ impl Writer {
         if group.bytes.is_empty() {
             return Ok(());
         }
-        let failed = match self.tape.write(&group.bytes, group.base) {
+        let written = self.tape.write(&group.bytes, group.base).and_then(|()| self.lay_ahead(group));
+        let failed = match written {
             Ok(()) => match self.tape.sync() {
                 Ok(()) => {
                     self.begin = None;
@@ -139,7 +142,7 @@ impl Writer {
                 }
                 Err(e) => self.stop("syncing", &e),
             },
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => match self.tape.truncate(group.base) {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => match self.cut(group.base) {
                 Ok(()) => Error::io("writing to a full disk")(e),
                 Err(e) => self.stop("cutting back an incomplete write", &e),
             },
@@ -147,6 +150,33 @@ impl Writer {
         };
         self.stage.undo(std::mem::take(&mut group.undo).into_iter());
         Err(failed)
+    }
+
+    /// Makes room for the groups to come, where that pays. A disk without room for it is no failure of the group's.
+    fn lay_ahead(&mut self, group: &Group) -> io::Result<()> {
+        let end = group.base + group.bytes.len() as u64;
+        let Some(count) = self.runway.wanted(group.bytes.len(), end, self.segment_bytes) else {
+            return Ok(());
+        };
+        match self.tape.write(&vec![0; count], end) {
+            Ok(()) => self.runway.laid(end + count as u64),
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => self.cut(end)?,
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, end: u64) -> io::Result<()> {
+        self.runway.cut(end);
+        self.tape.truncate(end)
+    }
+
+    /// Leaves a file that ends where its records do. If that fails the next start does it.
+    fn tidy(&mut self) {
+        let end = self.active.end();
+        if self.runway.is_ahead(end) && self.read_only.get().is_none() {
+            let _ = self.cut(end);
+        }
     }
 
     /// I9: what the file holds now is known only after a restart, so nothing more is written.
@@ -259,6 +289,7 @@ impl Writer {
         let (head, file) = self.keeper.take_prepared(&self.shelf.segments, number)?;
         let active = Arc::new(Active::new(number, head.salt, file.clone(), HEAD as u64, Default::default()));
         self.tape = self.disk.tape(file);
+        self.runway = Runway::default();
         self.shelf.roll(active.clone());
         self.begin = Some(Place { segment: former.number, at: former.end() });
         self.active = active;

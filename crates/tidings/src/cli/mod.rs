@@ -7,6 +7,7 @@ mod client;
 mod destinations;
 mod export;
 mod fields;
+mod footprint;
 mod grants;
 mod import;
 mod inbound;

@@ -1,6 +1,6 @@
 //! `tidings serve`: the server.
 
-use super::{Context, Place, Usage};
+use super::{Context, Place, Usage, footprint};
 use anyhow::{Context as _, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -142,10 +142,12 @@ async fn serve(config: Config, port_file: Option<PathBuf>) -> Result<()> {
     if let Some(address) = running.grpc_addr() {
         eprintln!("listening for gRPC on {}", reachable(address));
     }
+    let settling = tokio::spawn(footprint::settle());
     tokio::select! {
         () = either(&mut interrupt, &mut terminate) => {}
         () = running.ended() => anyhow::bail!("the server ended unexpectedly (internal)"),
     }
+    settling.abort();
     tracing::info!("shutting down");
     tokio::select! {
         done = running.shutdown() => done.map_err(explain)?,

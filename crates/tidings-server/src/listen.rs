@@ -9,6 +9,7 @@ use crate::tls::{self, TlsError};
 use crate::{Door, TlsFiles, grpc, http};
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
@@ -21,8 +22,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Interval;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 /// Bound ports, ready to serve.
@@ -197,6 +200,9 @@ async fn serve(
         if Grpc::is_call(&request)
             && let Some(grpc) = doors.grpc.clone()
         {
+            if Grpc::is_publish(&request) {
+                return Either::Left(Box::pin(async move { Ok(grpc.publish(peer, request).await) }) as Boxed);
+            }
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(pulses.clone());
             let request = request.map(axum::body::Body::new);
@@ -237,20 +243,30 @@ async fn serve(
     let stop = door.services.stop();
     // What a client does wrong on its connection is its own business; errors end it.
     // Polling it now and then is what makes the deadline of a slow request head seen.
-    let mut looks = tokio::time::interval(Duration::from_millis((limits.read_timeout_ms / 4).max(100)));
+    let looks = tokio::time::interval(Duration::from_millis((limits.read_timeout_ms / 4).max(100)));
+    // By itself, so that it is asked only when it has something to say, and not with every request.
+    let mut besides = FuturesUnordered::from_iter([next_look(stop, looks)]);
     loop {
         tokio::select! {
             biased;
             _ = connection.as_mut() => return,
-            () = stop.cancelled() => break connection.as_mut().graceful_shutdown(),
-            _ = looks.tick() => {
-                if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) {
-                    return;
-                }
-            }
+            Some(looked) = besides.next() => match looked {
+                None => break connection.as_mut().graceful_shutdown(),
+                Some(_) if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) => return,
+                Some(looks) => besides.push(next_look(stop, looks)),
+            },
         }
     }
     let _ = connection.await;
+}
+
+/// Waits until the connection is to be looked at; `None` when it is to end.
+async fn next_look(stop: &CancellationToken, mut looks: Interval) -> Option<Interval> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        _ = looks.tick() => Some(looks),
+    }
 }
 
 /// A connection as the HTTP library sees it.

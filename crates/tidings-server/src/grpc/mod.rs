@@ -10,6 +10,7 @@ mod health;
 mod native;
 mod protobuf;
 mod pulse;
+mod single;
 mod status;
 mod surround;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod watch;
 pub use pulse::Pulses;
 
 use crate::Door;
+use crate::listen::Peer;
 use crate::refusal::Refusal;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
@@ -148,6 +150,19 @@ impl Grpc {
     /// taken; see [`Pulses`].
     pub async fn call(&self, request: Request<Body>) -> Response<Body> {
         surround::call(self, request).await
+    }
+
+    /// Whether [`Grpc::publish`] answers a call.
+    pub fn is_publish<B>(request: &Request<B>) -> bool {
+        single::is_for(request)
+    }
+
+    /// As [`Grpc::call`], for a call that publishes.
+    pub async fn publish<B>(&self, peer: Peer, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Unpin,
+    {
+        single::call(self, peer, request).await
     }
 
     fn door(&self) -> &Door {

@@ -88,20 +88,25 @@ fn finish(
     pulse: Option<Arc<Pulse>>,
     response: Response<tonic::body::Body>,
 ) -> Response<Body> {
-    let mut tally = Tally { calls, method, kind: Kind::Cancelled };
+    let mut tally = Tally::new(calls, method);
     // A refusal has its status in the head, any other answer behind its body.
     tally.note(response.headers());
-    response.map(|inner| Body::new(Answer { inner, pulse, tally }))
+    response.map(|inner| Body::new(Answer::new(inner, pulse, tally)))
 }
 
 /// What became of a call, counted when it is over; one that nobody waited for was cancelled.
-struct Tally {
+pub struct Tally {
     calls: GrpcCalls,
     method: &'static str,
-    kind: Kind,
+    /// What the client was told.
+    pub kind: Kind,
 }
 
 impl Tally {
+    pub fn new(calls: GrpcCalls, method: &'static str) -> Self {
+        Self { calls, method, kind: Kind::Cancelled }
+    }
+
     fn note(&mut self, headers: &HeaderMap) {
         if let Some(value) = headers.get(Status::GRPC_STATUS) {
             self.kind = Kind::from_bytes(value.as_bytes());
@@ -116,10 +121,16 @@ impl Drop for Tally {
 }
 
 /// An answer's body: counts how it ends, and shows whether it is taken.
-struct Answer {
+pub struct Answer {
     inner: tonic::body::Body,
     pulse: Option<Arc<Pulse>>,
     tally: Tally,
+}
+
+impl Answer {
+    pub fn new(inner: tonic::body::Body, pulse: Option<Arc<Pulse>>, tally: Tally) -> Self {
+        Self { inner, pulse, tally }
+    }
 }
 
 impl http_body::Body for Answer {
@@ -154,20 +165,20 @@ impl http_body::Body for Answer {
 }
 
 /// A call's body whose parts must arrive in time.
-pub struct Timed {
-    inner: Body,
+pub struct Timed<B = Body> {
+    inner: B,
     within: Option<Duration>,
     /// Made when a part is waited for; most calls arrive whole.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Timed {
-    fn new(inner: Body, within: Option<Duration>) -> Self {
+impl<B> Timed<B> {
+    pub fn new(inner: B, within: Option<Duration>) -> Self {
         Self { inner, within, sleep: None }
     }
 }
 
-impl http_body::Body for Timed {
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Timed<B> {
     type Data = Bytes;
     type Error = Status;
 

@@ -8,6 +8,7 @@ mod subscribe;
 
 #[cfg(test)]
 pub use event::read;
+pub use publish::publish;
 use publish_stream::Acknowledgements;
 
 use super::watch::Messages;

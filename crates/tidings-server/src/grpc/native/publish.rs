@@ -6,7 +6,7 @@ use crate::grpc::status;
 use crate::refusal::Refusal;
 use std::sync::Arc;
 use tidings_engine::{Fate, Published};
-use tidings_model::{Code, NewEvent, Principal};
+use tidings_model::{Code, NewEvent, Principal, Uuid};
 use tidings_proto::server::tidings::v1;
 use tonic::Status;
 
@@ -17,7 +17,7 @@ pub async fn publish(
 ) -> Result<v1::PublishResponse, Status> {
     let events = read(door, request)?;
     let receipt = door.tidings.publish(who, events).await.map_err(status::of)?;
-    let cursor = receipt.cursor().to_string();
+    let cursor = receipt.cursor().encode();
     Ok(v1::PublishResponse { events: receipt.events.iter().map(published).collect(), cursor })
 }
 
@@ -39,7 +39,7 @@ pub fn published(event: &Published) -> v1::Published {
         Fate::Scheduled { available_at } => (0, None, Some(available_at)),
     };
     v1::Published {
-        id: event.id.to_string(),
+        id: event.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned(),
         topic: event.topic.to_string(),
         offset,
         published_at: published_at.map(event::timestamp),

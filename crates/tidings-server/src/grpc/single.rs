@@ -1,0 +1,231 @@
+//! A short cut for `tidings.v1.Events/Publish`: for a single event the way through the services would cost as much as
+//! everything else.
+//!
+//! Owns: the frame around the one message of such a call and of its answer, as gRPC over HTTP/2 has it: a byte that says
+//! whether it is compressed, the length in four bytes, the message; the status behind it. Never: decides about an
+//! event, or takes a call whose messages may be compressed; those go the long way.
+
+use super::surround::{self, Tally, Timed};
+use super::{Grpc, METHODS, native, status};
+use crate::caller::Caller;
+use crate::listen::Peer;
+use crate::rates::Call;
+use crate::refusal::Refusal;
+use crate::{Door, gate};
+use axum::body::Body;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use prost::Message as _;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tidings_model::Code;
+use tidings_proto::server::tidings::v1;
+use tonic::{Code as Kind, Status};
+
+/// This method in the table, whose first it is.
+const METHOD: &str = METHODS[0];
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// Bytes before a message.
+const HEAD: usize = 5;
+
+/// Whether a call can be answered here.
+pub fn is_for<B>(request: &Request<B>) -> bool {
+    request.uri().path() == METHOD && !request.headers().contains_key(ENCODING)
+}
+
+pub async fn call<B>(grpc: &Grpc, peer: Peer, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let door = grpc.door();
+    let (mut head, body) = request.into_parts();
+    // A panic is a broken invariant within one call; the others go on.
+    let answered = AssertUnwindSafe(answer(door, peer, &mut head, body)).catch_unwind().await;
+    let answered = answered.unwrap_or_else(|_| Err(Refusal::internal("a handler panicked").into()));
+    let mut tally = Tally::new(door.metrics.grpc(), METHOD);
+    match answered {
+        Ok(message) => {
+            let body = Body::new(Answer { message: Some(message), is_over: false, tally });
+            let mut response = Response::new(body);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            response
+        }
+        Err(status) => {
+            tally.kind = status.code();
+            status
+                .into_http::<tonic::body::Body>()
+                .map(|body| Body::new(surround::Answer::new(body, None, tally)))
+        }
+    }
+}
+
+async fn answer<B>(door: &Door, peer: Peer, head: &mut Parts, body: B) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let who = gate::bearer(door, &head.headers).await?;
+    if door.rates.is_bounded(Call::Publish) {
+        head.extensions.insert(peer);
+        let Caller(peer) = Caller::of(door, head);
+        door.rates.check(&who, Some(peer), Call::Publish, "Publish", door.tidings.clock().now())?;
+    }
+    let limits = door.tidings.limits();
+    let within = Duration::from_millis(limits.read_timeout_ms);
+    let call = whole(Timed::new(body, Some(within)), limits.body_bytes).await?;
+    let message = unframed(&call, limits.body_bytes)?;
+    let request = v1::PublishRequest::decode(message)
+        .map_err(|e| Refusal::new(Code::EventInvalid, format!("the message is no PublishRequest: {e}")))?;
+    // Boxed: what it needs is large, and would be moved about with the rest.
+    let answer = Box::pin(native::publish(door, &who, request)).await?;
+    Ok(framed(&answer))
+}
+
+/// All that is sent before the end of the call, in one piece.
+async fn whole<B>(mut body: Timed<B>, max: usize) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.len().max(all.len()) + data.len() > max + HEAD {
+            return Err(too_large(max));
+        }
+        match (first.is_empty(), all.is_empty()) {
+            (true, true) => first = data,
+            (false, true) => {
+                all.extend_from_slice(&first);
+                all.extend_from_slice(&data);
+            }
+            _ => all.extend_from_slice(&data),
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// The one message of a call.
+fn unframed(call: &Bytes, max: usize) -> Result<Bytes, Status> {
+    let incomplete = |what: &str| Status::from(Refusal::new(Code::BodyIncomplete, what));
+    let Some((head, message)) = call.split_at_checked(HEAD) else {
+        return Err(incomplete("the call has no message"));
+    };
+    if head[0] != 0 {
+        let detail = "the message is compressed, and the call does not say how";
+        return Err(status::of(Refusal::new(Code::MediaTypeUnsupported, detail)));
+    }
+    let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    if len > max {
+        return Err(too_large(max));
+    }
+    match message.len() {
+        sent if sent == len => Ok(call.slice(HEAD..)),
+        sent if sent < len => Err(incomplete("the call broke off within its message")),
+        _ => Err(status::of(Refusal::new(
+            Code::EventInvalid,
+            "Publish takes one message; PublishStream takes many",
+        ))),
+    }
+}
+
+fn framed(message: &v1::PublishResponse) -> Bytes {
+    let len = message.encoded_len();
+    let mut out = BytesMut::with_capacity(HEAD + len);
+    out.put_u8(0);
+    out.put_u32(len as u32);
+    message.encode(&mut out).expect("there is room for it");
+    out.freeze()
+}
+
+fn too_large(max: usize) -> Status {
+    status::of(Refusal::new(Code::BodyTooLarge, format!("the message is larger than {max} bytes")))
+}
+
+/// The answer's message, then the status: it went well.
+struct Answer {
+    message: Option<Bytes>,
+    is_over: bool,
+    tally: Tally,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(message) = self.message.take() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        if std::mem::replace(&mut self.is_over, true) {
+            return Poll::Ready(None);
+        }
+        self.tally.kind = Kind::Ok;
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(call: &[u8]) -> String {
+        let status = unframed(&Bytes::copy_from_slice(call), 100).unwrap_err();
+        status.metadata().get(status::CODE).unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_call_has_one_whole_message_that_is_not_compressed() {
+        let message = unframed(&Bytes::from_static(b"\0\0\0\0\x03abc"), 100).unwrap();
+        assert_eq!(message, "abc");
+        assert_eq!(unframed(&Bytes::from_static(&[0; 5]), 100).unwrap(), "");
+        assert_eq!(refused(b""), "body_incomplete");
+        assert_eq!(refused(b"\0\0\0\0"), "body_incomplete");
+        assert_eq!(refused(b"\0\0\0\0\x03ab"), "body_incomplete");
+        assert_eq!(refused(b"\0\0\0\0\x03abcd"), "event_invalid");
+        assert_eq!(refused(b"\x01\0\0\0\x03abc"), "media_type_unsupported");
+        assert_eq!(refused(b"\0\0\0\0\x65abc"), "body_too_large");
+    }
+
+    #[tokio::test]
+    async fn a_call_arrives_in_any_pieces_and_within_its_bound() {
+        let parts = |sizes: &[usize]| {
+            let parts: Vec<_> =
+                sizes.iter().map(|n| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; *n])))).collect();
+            Timed::new(http_body_util::StreamBody::new(futures_util::stream::iter(parts)), None)
+        };
+        for sizes in [&[][..], &[7], &[0, 7], &[3, 4], &[1, 0, 2, 4]] {
+            let len: usize = sizes.iter().sum();
+            assert_eq!(whole(parts(sizes), 2).await.unwrap(), vec![b'x'; len], "{sizes:?}");
+        }
+        assert!(whole(parts(&[8]), 2).await.is_err());
+        assert!(whole(parts(&[4, 4]), 2).await.is_err());
+        assert!(whole(parts(&[4, 3, 1]), 2).await.is_err());
+    }
+
+    #[test]
+    fn an_answer_is_framed_as_a_call_is() {
+        let answer = v1::PublishResponse { cursor: "c".into(), ..Default::default() };
+        let message = unframed(&framed(&answer), 100).unwrap();
+        assert_eq!(v1::PublishResponse::decode(message).unwrap(), answer);
+    }
+}

@@ -6,6 +6,7 @@
 //! reader that does not come for them.
 
 mod apart;
+mod bell;
 mod passing;
 mod track;
 
@@ -17,10 +18,12 @@ use crate::feed::Entry;
 use crate::hub::Hub;
 use crate::leg::{self, Apart, Joined, Leg, Offer};
 use crate::listeners::{Listener, Place};
+use bell::Bell;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tidings_log::{Log, ReadMax};
 use tidings_model::{Cursor, EntityKey, Event, Filter, From, Offset, Principal, Topic};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 /// What a reader is given.
 pub enum Item {
@@ -107,15 +110,6 @@ pub struct Subscription {
     watches: Option<Box<Watches>>,
 }
 
-/// Wakes the task that waits in [`Subscription::next`].
-struct Bell(Notify);
-
-impl Listener for Bell {
-    fn wake(&self, _: Place) {
-        self.0.notify_one();
-    }
-}
-
 impl Subscription {
     pub(crate) fn new(
         log: Arc<dyn Log>,
@@ -124,7 +118,6 @@ impl Subscription {
         max: ReadMax,
         reads: Arc<Semaphore>,
     ) -> Self {
-        let bell = Arc::new(Bell(Notify::new()));
         Self {
             log,
             hub,
@@ -135,7 +128,7 @@ impl Subscription {
             last: 0,
             max,
             reads,
-            bell,
+            bell: Arc::default(),
             is_listening: false,
             said: 0,
             watches: None,
@@ -167,6 +160,10 @@ impl Subscription {
         leg.apart = apart;
         if self.is_listening {
             leg.feed.listen(&self.listener());
+        }
+        if self.legs.is_empty() {
+            // Most have one; room for more at once would be most of what an idle reader takes.
+            self.legs.reserve_exact(1);
         }
         self.legs.push(leg);
         self.said = self.sum();
@@ -333,13 +330,21 @@ impl Subscription {
                         return Ok(item);
                     }
                 }
-                Step::Idle if !self.is_listening => self.listen(),
-                Step::Idle => {
-                    self.bell.0.notified().await;
-                    self.watches.iter_mut().for_each(|w| w.look_everywhere());
-                }
+                Step::Idle => std::future::poll_fn(|cx| self.poll_news(cx)).await,
             }
         }
+    }
+
+    /// Ready when another [`Subscription::step`] is worth it after one that was [`Step::Idle`].
+    pub fn poll_news(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if !self.is_listening {
+            // What came before is found by looking once more.
+            self.listen();
+            return Poll::Ready(());
+        }
+        std::task::ready!(self.bell.poll(cx));
+        self.watches.iter_mut().for_each(|w| w.look_everywhere());
+        Poll::Ready(())
     }
 
     /// Reads the log for the address that [`Subscription::step`] found [`Step::Behind`]; `None` if

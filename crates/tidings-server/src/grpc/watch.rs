@@ -8,16 +8,19 @@ use super::status;
 use crate::refusal::Refusal;
 use crate::stream;
 use crate::{Door, metrics};
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tidings_engine::{Error, Item, Subscription};
+use tidings_engine::{Error, Item, Step, Subscription};
 use tidings_model::{Code, Cursor, Principal, Watcher};
 use tidings_proto::Encoded;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::Instant;
 use tonic::Status;
 
 /// What a stream's items look like.
@@ -38,12 +41,22 @@ pub struct Watch<W> {
     out: VecDeque<Encoded>,
     /// Rung when something about the user changes.
     bell: Arc<Bell>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
-    beat: Pin<Box<Sleep>>,
+    /// What there is to hear beside events; each asked only when it has something to say.
+    besides: FuturesUnordered<Pin<Box<dyn Future<Output = Beside> + Send>>>,
     beat_every: Duration,
     sent: u64,
     is_over: bool,
     _open: metrics::Open,
+}
+
+/// What a stream hears beside events.
+enum Beside {
+    /// The server stops.
+    Stop,
+    /// Something about the user has changed.
+    Bell,
+    /// It is time for a heartbeat, or the token has ended.
+    Beat,
 }
 
 #[derive(Default)]
@@ -68,8 +81,7 @@ impl<W: Wire> Watch<W> {
             wire,
             out: VecDeque::new(),
             bell: Arc::default(),
-            stop: Box::pin(door.services.stop().clone().cancelled_owned()),
-            beat: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            besides: FuturesUnordered::new(),
             beat_every,
             sent: 0,
             is_over: false,
@@ -78,7 +90,10 @@ impl<W: Wire> Watch<W> {
             subscription,
         };
         watch.watch_user();
+        watch.next_bell();
         watch.next_beat();
+        let stop = door.services.stop().clone().cancelled_owned();
+        watch.besides.push(Box::pin(stop.map(|()| Beside::Stop)));
         // A client that is cut off before its first event resumes from where the stream began.
         let begin = watch.subscription.cursor();
         if !begin.positions.is_empty() {
@@ -106,22 +121,49 @@ impl<W: Wire> Watch<W> {
     async fn item(&mut self) -> Result<Encoded, Status> {
         loop {
             self.renew().await?;
-            tokio::select! {
-                biased;
-                () = self.stop.as_mut() => return Err(draining()),
-                () = self.bell.0.notified() => {}
-                () = self.beat.as_mut() => self.look()?,
-                item = self.subscription.next() => {
-                    let item = item.map_err(status::of)?;
-                    // Between being woken and taking, the rights may have gone.
-                    self.renew().await?;
-                    self.sent += self.wire.encode(&self.subscription, item, &mut self.out);
-                }
+            match self.subscription.step() {
+                Step::Item(item) => self.put(item),
+                Step::Idle => self.news().await?,
+                Step::Behind => tokio::select! {
+                    biased;
+                    Some(beside) = self.besides.next() => self.hear(beside)?,
+                    read = self.subscription.next_read() => {
+                        let read = read.map_err(status::of)?;
+                        // Meanwhile the rights may have gone.
+                        self.renew().await?;
+                        read.into_iter().for_each(|item| self.put(item));
+                    }
+                },
             }
             if let Some(message) = self.out.pop_front() {
                 return Ok(message);
             }
         }
+    }
+
+    fn put(&mut self, item: Item) {
+        self.sent += self.wire.encode(&self.subscription, item, &mut self.out);
+    }
+
+    /// Waits for something to look at.
+    async fn news(&mut self) -> Result<(), Status> {
+        let heard = poll_fn(|cx| match self.besides.poll_next_unpin(cx) {
+            Poll::Ready(Some(beside)) => Poll::Ready(Some(beside)),
+            _ => self.subscription.poll_news(cx).map(|()| None),
+        });
+        match heard.await {
+            Some(beside) => self.hear(beside),
+            None => Ok(()),
+        }
+    }
+
+    fn hear(&mut self, beside: Beside) -> Result<(), Status> {
+        match beside {
+            Beside::Stop => return Err(draining()),
+            Beside::Bell => self.next_bell(),
+            Beside::Beat => self.look()?,
+        }
+        Ok(())
     }
 
     /// Goes on with the caller's rights of now.
@@ -156,9 +198,18 @@ impl<W: Wire> Watch<W> {
     }
 
     /// The next heartbeat, or the end of the token if that comes first.
-    fn next_beat(&mut self) {
+    fn next_beat(&self) {
         let expires = stream::expiry(&self.who, self.door.tidings.clock().now());
-        self.beat.as_mut().reset((Instant::now() + self.beat_every).min(expires));
+        let beat = tokio::time::sleep_until((Instant::now() + self.beat_every).min(expires));
+        self.besides.push(Box::pin(beat.map(|()| Beside::Beat)));
+    }
+
+    fn next_bell(&self) {
+        let bell = Arc::clone(&self.bell);
+        self.besides.push(Box::pin(async move {
+            bell.0.notified().await;
+            Beside::Bell
+        }));
     }
 }
 

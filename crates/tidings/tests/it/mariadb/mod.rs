@@ -7,6 +7,7 @@ mod snapshot;
 mod torture;
 mod triggers;
 mod values;
+mod visible;
 
 use crate::harness::{Server, soon};
 use mysql_async::prelude::Queryable as _;

@@ -24,5 +24,6 @@ mod rows;
 mod schedule;
 mod shutdown;
 mod slow_reader;
+mod sources;
 mod time;
 mod users;

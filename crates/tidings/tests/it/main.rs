@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broker;
+mod burst;
 mod channels;
 mod cli;
 mod crash;

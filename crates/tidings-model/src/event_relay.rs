@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 #[derive(Deserialize)]
-#[serde(expecting = "an event is a JSON object")]
+#[serde(expecting = "an event, which is a JSON object")]
 struct Wire<'a> {
     #[serde(borrow, alias = "eventId")]
     id: Option<Cow<'a, str>>,

@@ -111,7 +111,7 @@ impl EventError {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an event is a JSON object")]
+#[serde(deny_unknown_fields, expecting = "an event, which is a JSON object")]
 struct Wire<'a> {
     #[serde(borrow)]
     topic: Option<Cow<'a, str>>,

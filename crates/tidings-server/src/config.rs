@@ -18,6 +18,7 @@ pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Origins of browser pages that may call; `*` allows all. None are allowed by default.
+    #[serde(deserialize_with = "crate::origins::read")]
     pub origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` says where a request comes from.
     pub proxies: Vec<IpAddr>,

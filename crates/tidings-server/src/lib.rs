@@ -18,6 +18,7 @@ mod listen;
 mod metrics;
 #[cfg(test)]
 mod mutated;
+mod origins;
 mod phoenix;
 mod rates;
 mod refusal;

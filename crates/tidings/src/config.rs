@@ -233,6 +233,8 @@ pub enum ConfigError {
     Value { said_by: String, what: String },
     #[error("no setting is called {name}; did you mean {nearest}?")]
     VariableUnknown { name: String, nearest: String },
+    #[error("no setting is called {name}; what is in [{section}] is set in the file of settings only")]
+    VariableOfFile { name: String, section: &'static str },
     #[error(
         "{said_by}: a secret that verifies tokens has at least {CHARS_MIN} characters, this one has {found}; \
          a shorter one can be guessed from a single token"

@@ -21,12 +21,16 @@ use tidings_model::Timestamp;
 pub async fn list(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {
     let query = Query::parse(&uri, &["destination", "status", "after", "limit"])?;
     let limit = query.limit(door.tidings.limits())?;
-    let uuid = |text: &str| text.parse().map_err(|_| Refusal::parameter("`destination` is an id"));
+    let destinations = door.tidings.destinations();
+    let destination = |text: &str| match destinations.by_name(&who, text)? {
+        Some(found) => Ok(found.id),
+        None => text.parse().map_err(|_| Refusal::parameter("`destination` is neither a name nor an id")),
+    };
     let wanted = DeliveryQuery {
-        destination: query.one("destination")?.map(uuid).transpose()?,
+        destination: query.one("destination")?.map(destination).transpose()?,
         status: query.one("status")?.map(status).transpose()?,
     };
-    let page = door.tidings.destinations().deliveries(&who, wanted, query.one("after")?, limit).await?;
+    let page = destinations.deliveries(&who, wanted, query.one("after")?, limit).await?;
     let mut answer = json!({ "deliveries": page.deliveries.iter().map(json).collect::<Vec<_>>() });
     if let Some(next) = page.next {
         answer["next"] = next.into();

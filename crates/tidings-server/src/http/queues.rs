@@ -28,7 +28,14 @@ fn usual() -> usize {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ids {
-    events: Vec<Uuid>,
+    events: Vec<String>,
+}
+
+impl Ids {
+    fn parse(&self) -> Result<Vec<Uuid>, Refusal> {
+        let ids = self.events.iter().map(|id| id.parse().ok()).collect::<Option<_>>();
+        ids.ok_or_else(|| Refusal::parameter("`events` lists the ids of events, each a UUID"))
+    }
 }
 
 /// `POST /v1/destinations/{id}/pull`: lends up to `max` events. What a named `consumer` got before counts as done
@@ -54,7 +61,7 @@ pub async fn acknowledge(
     request: Request,
 ) -> Result<Response, Refusal> {
     let id = address::destination_id(request.uri())?;
-    let Ids { events } = body(&door, request).await?;
+    let events = body::<Ids>(&door, request).await?.parse()?;
     let count = door.tidings.destinations().acknowledge(&who, id, &events).await?;
     Ok(reply::json(StatusCode::OK, json!({ "acknowledged": count }).to_string()))
 }
@@ -62,7 +69,7 @@ pub async fn acknowledge(
 /// `POST /v1/destinations/{id}/unlock`: gives events back; the answer has those that were lent.
 pub async fn unlock(State(door): State<Door>, Who(who): Who, request: Request) -> Result<Response, Refusal> {
     let id = address::destination_id(request.uri())?;
-    let Ids { events } = body(&door, request).await?;
+    let events = body::<Ids>(&door, request).await?.parse()?;
     Ok(listed(&door.tidings.destinations().unlock(&who, id, &events).await?))
 }
 

@@ -5,11 +5,11 @@
 
 use super::client::{self, Client, encode};
 use super::{Context, Place};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::io::Write as _;
-use tidings::Uuid;
+use tidings::{Code, Uuid};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -51,13 +51,17 @@ enum What {
     Rotate {
         #[command(flatten)]
         client: client::Args,
-        id: Uuid,
+        /// A name or an id
+        #[arg(value_name = "NAME")]
+        inbound: String,
     },
     /// Take one away.
     Remove {
         #[command(flatten)]
         client: client::Args,
-        id: Uuid,
+        /// A name or an id
+        #[arg(value_name = "NAME")]
+        inbound: String,
     },
 }
 
@@ -79,7 +83,7 @@ impl Args {
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let client = Client::new(args.client(), context)?;
     match args.what {
-        What::List { .. } => list(&client).await,
+        What::List { .. } => all(&client).await?.iter().try_for_each(print),
         What::Add { name, topic, kind, event_name, .. } => {
             let kind = match kind {
                 Kind::Webhook => "webhook",
@@ -91,27 +95,42 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             let request = client.request(Method::POST, "/v1/inbound")?.json(&body);
             print(&client.json(request).await?)
         }
-        What::Rotate { id, .. } => {
+        What::Rotate { inbound, .. } => {
+            let id = id(&client, &inbound).await?;
             let request = client.request(Method::POST, &format!("/v1/inbound/{id}/rotate"))?;
             print(&client.json(request).await?)
         }
-        What::Remove { id, .. } => {
+        What::Remove { inbound, .. } => {
+            let id = id(&client, &inbound).await?;
             let request = client.request(Method::DELETE, &format!("/v1/inbound/{id}"))?;
             Ok(client.send(request).await.map(drop)?)
         }
     }
 }
 
-async fn list(client: &Client) -> Result<()> {
-    let mut after = String::new();
+async fn all(client: &Client) -> Result<Vec<Value>> {
+    let (mut all, mut after) = (Vec::new(), String::new());
     loop {
         let request = client.request(Method::GET, &format!("/v1/inbound{after}"))?;
         let page: Value = client.json(request).await?;
-        for inbound in page["inbound"].as_array().into_iter().flatten() {
-            print(inbound)?;
-        }
-        let Some(next) = page["next"].as_str() else { return Ok(()) };
+        all.extend(page["inbound"].as_array().into_iter().flatten().cloned());
+        let Some(next) = page["next"].as_str() else { return Ok(all) };
         after = format!("?after={}", encode(next));
+    }
+}
+
+/// The id itself, or the one that has the name alone.
+async fn id(client: &Client, inbound: &str) -> Result<Uuid> {
+    if let Ok(id) = inbound.parse() {
+        return Ok(id);
+    }
+    let all = all(client).await?;
+    let named = all.iter().filter(|one| one["name"] == inbound);
+    let ids: Vec<&str> = named.filter_map(|one| one["id"].as_str()).collect();
+    match &ids[..] {
+        [id] => Ok(id.parse()?),
+        [] => bail!("there is no inbound webhook {inbound} ({})", Code::InboundUnknown),
+        several => bail!("more than one inbound webhook is called {inbound}: {}", several.join(", ")),
     }
 }
 

@@ -31,7 +31,11 @@ impl<'de> Deserialize<'de> for Entities {
             Some(_) => return Err(D::Error::custom("entities.pass_through is a text")),
         };
         let refuse = |place: &str, e: &toml::de::Error| D::Error::custom(format!("{place}: {}", e.message()));
-        let door = toml::Value::Table(door).try_into().map_err(|e| refuse("entities", &e))?;
+        let door = toml::Value::Table(door).try_into().map_err(|e: toml::de::Error| {
+            // The door does not know of the word that was taken out above.
+            let what = e.message().replacen("expected one of ", "expected one of `pass_through`, ", 1);
+            D::Error::custom(format!("entities: {what}"))
+        })?;
         let kinds = kinds.into_iter().map(|(name, value)| {
             let kind = value.try_into().map_err(|e| refuse(&format!("entities.{name}"), &e))?;
             Ok((name, kind))
@@ -124,7 +128,7 @@ mod tests {
     #[test]
     fn unknown_words_are_refused_with_their_place() {
         for (text, place) in [
-            ("pathh = \"/\"", "entities: unknown field `pathh`"),
+            ("pathh = \"/\"", "entities: unknown field `pathh`, expected one of `pass_through`, `enabled`"),
             ("[items]\ntopics = \"x\"", "entities.items: unknown field `topics`"),
             ("auth = \"basic\"", "entities: unknown variant `basic`"),
         ] {

@@ -152,6 +152,9 @@ fn all() -> impl Iterator<Item = &'static (&'static str, Kind)> {
     SETTINGS.iter().chain(esink::SETTINGS)
 }
 
+/// Sections whose settings have names that are not ours.
+const FILE_ONLY: [&str; 3] = ["databases", "sources", "topics"];
+
 /// Settings that have a shorter name of their own. `port` changes the port of `http.listen` alone.
 const SHORT: &[(&str, &str)] =
     &[("TIDINGS_PORT", "port"), ("TIDINGS_SECRET", "auth.secrets"), ("TIDINGS_BUS", "bus.url")];
@@ -248,10 +251,7 @@ impl Layers {
             if !name.starts_with("TIDINGS_") || OTHERS.contains(&name) {
                 continue;
             }
-            let (place, kind) = known(name).ok_or_else(|| ConfigError::VariableUnknown {
-                name: name.to_owned(),
-                nearest: nearest(name),
-            })?;
+            let (place, kind) = known(name).ok_or_else(|| unknown(name))?;
             let values = match kind {
                 Kind::List => {
                     value.split(',').map(str::trim).filter(|v| !v.is_empty()).map(String::from).collect()
@@ -359,6 +359,9 @@ impl Layers {
                 ("http.listen", Value::String(address.to_string()))
             }
             "http.listen" => ("http.listen", Value::String(self.listen(text).map_err(|e| refuse(&e))?)),
+            "grpc.listen" if text.parse::<SocketAddr>().is_err() => {
+                return Err(refuse("not an IP address with a port, such as 127.0.0.1:50051"));
+            }
             place => (place, value(place, setting).map_err(|e| refuse(&e))?),
         };
         if place == "auth.secrets" {
@@ -426,6 +429,14 @@ fn known(name: &str) -> Option<(&'static str, Kind)> {
     match place {
         Some(place) => Some((place, kind(place))),
         None => all().find(|(place, _)| variable(place) == name).copied(),
+    }
+}
+
+fn unknown(name: &str) -> ConfigError {
+    let begins = |section: &&&str| name.starts_with(&format!("{}_", variable(section)));
+    match FILE_ONLY.iter().find(begins) {
+        Some(section) => ConfigError::VariableOfFile { name: name.to_owned(), section },
+        None => ConfigError::VariableUnknown { name: name.to_owned(), nearest: nearest(name) },
     }
 }
 

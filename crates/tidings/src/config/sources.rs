@@ -1,7 +1,8 @@
 //! Settings under `[[sources]]`: databases whose changes become events.
 
 use super::SharedSecret;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tidings_drivers::source::{self, Kind, Mode, Settings};
 use tidings_model::RowRule;
 
@@ -51,11 +52,23 @@ pub enum SourceMode {
 }
 
 /// A table: its name alone, or a table of settings.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "a table is a name or {name, ...}")]
+#[derive(Debug, Clone)]
 pub enum Table {
     Name(String),
     Full(TableSettings),
+}
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let refuse = |e: toml::de::Error| D::Error::custom(format!("a table of a source: {}", e.message()));
+        match toml::Value::deserialize(from)? {
+            toml::Value::String(name) => Ok(Self::Name(name)),
+            table @ toml::Value::Table(_) => table.try_into().map(Self::Full).map_err(refuse),
+            _ => Err(D::Error::custom(
+                "a table of a source is a name or {name = ..., rows = ..., filter = ...}",
+            )),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -175,6 +175,13 @@ async fn admins_keep_inbound_webhooks_over_http_and_by_command() {
     let gone = server.request(Method::GET, &at, &server.admin).send().await.unwrap();
     assert_eq!(code(gone).await, (404, "inbound_unknown".into()));
     assert_eq!(server.sends_as(&second, &own, "{}").await.status(), 401);
-    let rotated = server.cli(&["inbound", "rotate", first["id"].as_str().unwrap()], b"").await.ok();
-    assert!(serde_json::from_str::<Value>(&rotated).unwrap()["secret"] != first["secret"]);
+    let mut secret = first["secret"].clone();
+    for which in [&first["id"], &first["name"]] {
+        let rotated = server.cli(&["inbound", "rotate", which.as_str().unwrap()], b"").await.ok();
+        let rotated: Value = serde_json::from_str(&rotated).unwrap();
+        assert!(rotated["id"] == first["id"] && rotated["secret"] != secret, "{rotated}");
+        secret = rotated["secret"].clone();
+    }
+    let nobody = server.cli(&["inbound", "remove", "nobody"], b"").await.fails(1);
+    assert!(nobody.contains("inbound_unknown"), "{nobody}");
 }

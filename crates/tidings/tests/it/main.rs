@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broker;
+mod burst;
 mod channels;
 mod cli;
 mod crash;
@@ -24,5 +25,6 @@ mod rows;
 mod schedule;
 mod shutdown;
 mod slow_reader;
+mod sources;
 mod time;
 mod users;

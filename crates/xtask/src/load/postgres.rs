@@ -78,15 +78,16 @@ impl Database {
         command
     }
 
-    fn run(&self, text: &str) -> Result<()> {
+    /// Runs statements, and answers with what the last of them says.
+    fn run(&self, text: &str) -> Result<String> {
         let done = self
             .command("psql")
-            .args(["-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", text])
+            .args(["-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", text])
             .output()?;
         if !done.status.success() {
             bail!("{text}: {}", String::from_utf8_lossy(&done.stderr));
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
     /// A server that captures the table; `more` are further settings of the source.
@@ -134,6 +135,25 @@ impl capture::Database for Database {
 
     fn server(&self, stage: &Stage) -> Result<Server> {
         self.server_with(stage, "")
+    }
+
+    fn forget(&self) -> Result<()> {
+        let begun = Instant::now();
+        // One that is still active has a client that has just ended.
+        while self.run("select count(*) from pg_replication_slots")? != "0" {
+            if begun.elapsed() > PATIENCE {
+                bail!("a replication slot stays in use");
+            }
+            self.run(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active",
+            )?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.run(
+            "do $$ declare name text; begin for name in select pubname from pg_publication loop \
+             execute format('drop publication %I', name); end loop; end $$",
+        )?;
+        Ok(())
     }
 
     fn write(&self, load: &Load) -> Result<Writing> {

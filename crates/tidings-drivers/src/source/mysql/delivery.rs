@@ -4,6 +4,7 @@
 //! Never: splits what belongs together; the reader has done that where it had to.
 
 use super::position::Mark;
+use super::visible::Visible;
 use crate::source::{Desk, Fault, GATHER, GATHERED_MAX};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
@@ -23,11 +24,19 @@ pub struct Delivery {
     pub events: Vec<NewEvent>,
     pub bytes: usize,
     pub mark: Mark,
+    /// Where in the binary log it was read up to.
+    pub file: String,
+    pub end: u64,
     pub committed_at: Option<Timestamp>,
 }
 
 /// Commits what arrives, until the log refuses or nobody reads any more.
-pub async fn commit_all(desk: &Desk, mark: &str, mut deliveries: mpsc::Receiver<Delivery>) -> Fault {
+pub async fn commit_all(
+    desk: &Desk,
+    mark: &str,
+    mut deliveries: mpsc::Receiver<Delivery>,
+    mut visible: Visible,
+) -> Fault {
     let mut kept = None;
     loop {
         let first = match kept.take() {
@@ -49,7 +58,11 @@ pub async fn commit_all(desk: &Desk, mark: &str, mut deliveries: mpsc::Receiver<
             batch.bytes += next.bytes;
             batch.events.extend(next.events);
             batch.mark = next.mark;
+            (batch.file, batch.end) = (next.file, next.end);
             batch.committed_at = next.committed_at.or(batch.committed_at);
+        }
+        if let Err(fault) = visible.wait(&batch).await {
+            return fault;
         }
         let is_large = kept.is_some() || batch.events.len() >= GATHERED_MAX;
         if let Err(fault) = commit(desk, mark, batch, kept.is_none() && deliveries.is_empty()).await {

@@ -11,6 +11,7 @@ use super::delivery::{self, Delivery};
 use super::fault::fault;
 use super::position::{Mark, Position};
 use super::snapshot::Sink;
+use super::visible::Visible;
 use super::{schema, snapshot};
 use crate::source::{Desk, Fault, Settings};
 use mysql_async::Conn;
@@ -64,12 +65,13 @@ impl Driver {
         let heartbeat = Duration::from_millis(self.settings.heartbeat_ms.max(100));
         let from = From { position: mark.position.clone(), server_id: self.server_id, heartbeat };
         let mut stream = Stream::open(&self.place, &from).await?;
+        let visible = Visible::new(&self.place, &mark.position).await?;
         desk.report.position(mark.position.to_string());
         desk.report.streaming();
         let (tx, rx) = mpsc::channel(delivery::QUEUE);
         let tables = Tables::new(captured.clone(), collations, self.place.clone(), server.is_mariadb);
         let mut reader = Reader::new(&desk.name, self.place.clone(), from, captured, tables, mark, tx);
-        let committing = delivery::commit_all(desk, &name, rx);
+        let committing = delivery::commit_all(desk, &name, rx, visible);
         let reading = async move { reader.run(&mut stream).await };
         tokio::pin!(committing);
         tokio::select! {
@@ -135,7 +137,8 @@ impl Sink for Lots<'_> {
 }
 
 async fn keep(desk: &Desk, name: &str, events: Vec<NewEvent>, mark: &Mark) -> Result<(), Fault> {
-    let delivery = Delivery { events, bytes: 0, mark: mark.clone(), committed_at: None };
+    let delivery =
+        Delivery { events, bytes: 0, mark: mark.clone(), file: String::new(), end: 0, committed_at: None };
     delivery::commit(desk, name, delivery, true).await
 }
 

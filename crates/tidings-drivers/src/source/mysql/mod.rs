@@ -14,6 +14,7 @@ mod row;
 mod schema;
 mod snapshot;
 mod trigger;
+mod visible;
 
 use super::{Desk, Error, Mode, Settings, supervise};
 use tidings_engine::{Services, Tidings};

@@ -13,6 +13,7 @@ pub struct EntitySync {
     /// Who may subscribe.
     pub auth: Auth,
     /// Origins of browser pages that may connect beside this server's own and `http.origins`; `*` allows all.
+    #[serde(deserialize_with = "crate::origins::read")]
     pub origins: Vec<String>,
     /// Largest message of a client.
     pub message_bytes: usize,

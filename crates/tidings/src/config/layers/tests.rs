@@ -33,6 +33,20 @@ fn unknown_words_are_refused_with_the_place_or_the_nearest_name() {
     assert!(error.contains("tidings.toml, line 3") && error.contains("unknown field `port`"), "{error}");
     let error = Layers::default().environment([("TIDINGS_HTTP_ORIGIN", "x")]).err().unwrap().to_string();
     assert_eq!(error, "no setting is called TIDINGS_HTTP_ORIGIN; did you mean TIDINGS_HTTP_ORIGINS?");
+    let error =
+        Layers::default().environment([("TIDINGS_DATABASES_MAIN_URL", "x")]).err().unwrap().to_string();
+    assert!(error.contains("what is in [databases] is set in the file"), "{error}");
+    let error = Layers::default().settings(vec![flag("http.origins", "foo")]).err().unwrap().to_string();
+    assert!(error.starts_with("--http.origins: ") && error.contains("\"foo\" is no origin"), "{error}");
+    let error = Layers::default().settings(vec![flag("grpc.listen", "50051")]).err().unwrap().to_string();
+    assert_eq!(error, "--grpc.listen: not an IP address with a port, such as 127.0.0.1:50051");
+    let tables =
+        "[[sources]]\nname = \"s\"\nkind = \"mysql\"\nurl = \"u\"\ntables = [{name = \"t\", row = \"id\"}]";
+    let error = file(tables).err().unwrap().to_string();
+    assert!(
+        error.contains("line 5") && error.contains("unknown field `row`, expected one of `name`, `rows`"),
+        "{error}"
+    );
     let error = Layers::default().environment([("TIDINGS_THREADS", "x")]).err().unwrap().to_string();
     assert_eq!(error, "TIDINGS_THREADS: not a number");
     let error = Layers::default().settings(vec![flag("http.listen", "here")]).err().unwrap().to_string();
@@ -85,6 +99,7 @@ fn every_setting_has_a_variable() {
     for (place, kind) in all() {
         let value = match (*place, kind) {
             ("http.listen" | "grpc.listen", _) => "127.0.0.1:1",
+            ("http.origins" | "entities.origins", _) => "https://app.example",
             ("entities.auth", _) => "jwt",
             ("http.proxies", _) => "127.0.0.1",
             ("users.sign_up", _) => "open",

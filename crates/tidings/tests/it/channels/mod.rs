@@ -1,6 +1,7 @@
 //! Phoenix channels, spoken by Phoenix's own clients and by hand.
 
 mod client;
+mod dead;
 mod destinations;
 mod frames;
 mod life;

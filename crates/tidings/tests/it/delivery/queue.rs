@@ -53,6 +53,10 @@ async fn a_crashed_consumers_events_come_back_after_the_lease_and_done_ones_do_n
     let done =
         server.call(Method::POST, &format!("{path}/ack"), json!({ "events": [first[0], first[0]] })).await;
     assert_eq!(done["acknowledged"], 1);
+    let strange =
+        server.request(Method::POST, &format!("{path}/ack"), &server.admin).json(&json!({"events": ["x"]}));
+    let strange: Value = strange.send().await.unwrap().json().await.unwrap();
+    assert!(strange["detail"].as_str().unwrap().contains("`events` lists the ids"), "{strange}");
     // A restart forgets no lease.
     server.crash_and_restart().await;
     let third = pull(&server, &path, json!({ "consumer": "c" })).await;

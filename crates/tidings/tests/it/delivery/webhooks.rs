@@ -199,6 +199,11 @@ async fn after_twenty_attempts_it_is_dead_and_the_next_goes_on_and_a_replay_deli
     })
     .await;
     let page = server.json(&format!("/v1/deliveries?destination={id}&status=dead")).await;
+    // A name will do, too.
+    let named = server.json(&format!("/v1/destinations/{id}")).await["name"].as_str().unwrap().to_owned();
+    assert_eq!(server.json(&format!("/v1/deliveries?destination={named}&status=dead")).await, page);
+    let unknown = server.get("/v1/deliveries?destination=nobody").await;
+    assert_eq!(code(unknown).await, (400, "parameter_invalid".into()));
     assert_eq!(page["deliveries"], json!([]));
 }
 

@@ -1,10 +1,7 @@
 //! Rows of a real PostgreSQL at Esink's clients, with Esink's own environment: who is told what, in which order.
 
-use super::protocol::{Socket, socket, text};
 use super::*;
 use crate::postgres::{Database, capture, source};
-use futures_util::SinkExt as _;
-use tokio_tungstenite::tungstenite::Message;
 
 const USERS: [&str; 3] = ["99", "100", "101"];
 
@@ -246,35 +243,9 @@ async fn each_of_two_instances_tells_every_change_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_stop_reading_hold_up_nobody_while_ten_thousand_rows_change() {
-    const ROWS: i64 = 10_000;
     let db = database("logical").await;
     let server = esink_of(&db, "http://localhost").await;
-    let mut stuck: Vec<Socket> = Vec::new();
-    for _ in 0..20 {
-        let mut ws = socket(&server, "EIO=4&transport=websocket").await;
-        ws.send(Message::text(r#"40{"token":"t99"}"#)).await.unwrap();
-        while !text(&mut ws).await.unwrap().starts_with(r#"42["connected""#) {}
-        stuck.push(ws);
-    }
-    let mut clients = Clients::node();
-    clients.enter("live", &server.url(""), Way::WebSocket, "t100").await;
-    let before = server.rss_kib();
-    db.run(&format!("insert into news select n, repeat('x', 1000) from generate_series(1, {ROWS}) n")).await;
-    for id in 1..=ROWS {
-        assert_eq!(clients.event("live", "changes").await["args"][0]["data"]["id"], id);
-        clients.event("live", "news").await;
-    }
-    // Each of them lacks about 20 MB.
-    let grown = server.rss_kib().saturating_sub(before);
-    assert!(grown < 100 << 10, "{grown} KiB more");
-    // Whoever reads on gets everything in order.
-    let mut id = 1;
-    while id <= ROWS {
-        let frame = text(&mut stuck[0]).await.unwrap();
-        if let Some(told) = frame.strip_prefix(r#"42["changes","#) {
-            assert!(told.contains(&format!("\"id\":{id},")), "{id}: {told}");
-            id += 1;
-        }
-    }
-    clients.end().await;
+    let rows =
+        format!("insert into news select n, repeat('x', 1000) from generate_series(1, {}) n", stuck::ROWS);
+    stuck::hold_up_nobody(&server, db.run(&rows)).await;
 }

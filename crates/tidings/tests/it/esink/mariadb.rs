@@ -274,3 +274,13 @@ async fn two_instances_with_tables_of_their_own_tell_each_user_once() {
     one.end().await;
     two.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_stop_reading_hold_up_nobody_while_ten_thousand_rows_change() {
+    let shop = Shop::open();
+    shop.database.write("alter table news add body text");
+    let server = Server::start_in(&shop.variables(&[])).await;
+    until("the capture", async || server.get("/readyz").await.status() == 200).await;
+    let rows = format!("insert into news select seq, repeat('x', 1000) from seq_1_to_{}", stuck::ROWS);
+    stuck::hold_up_nobody(&server, async { shop.database.write(&rows) }).await;
+}

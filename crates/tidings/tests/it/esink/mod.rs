@@ -9,6 +9,7 @@ mod mariadb;
 mod native;
 mod protocol;
 mod publish;
+mod stuck;
 mod tokens;
 
 use crate::harness::Server;

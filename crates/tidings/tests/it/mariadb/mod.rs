@@ -7,13 +7,14 @@ mod snapshot;
 mod torture;
 mod triggers;
 mod values;
+mod visible;
 
-use crate::harness::{Server, soon};
+use crate::harness::Server;
+use crate::sources::{self, capture, events, read, settings_file, status, until_state};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts};
 use peers::Peer;
 use serde_json::Value;
-use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// What a server needs for its binary log to be read.
@@ -85,82 +86,14 @@ async fn connect(peer: &Peer) -> Conn {
 }
 
 /// Settings of one source `shop`; `more` are further lines.
-pub fn source(url: &str, tables: &[&str], more: &str) -> String {
-    format!("[[sources]]\nname = \"shop\"\nkind = \"mysql\"\nurl = \"{url}\"\ntables = {tables:?}\n{more}\n")
+fn source(url: &str, tables: &[&str], more: &str) -> String {
+    sources::source("mysql", url, tables, more)
 }
 
-/// Writes settings where a server finds them.
-pub fn settings_file(text: &str) -> (tempfile::TempDir, String) {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = dir.path().join("tidings.toml");
-    std::fs::write(&path, text).expect("a file");
-    let path = path.to_str().expect("text").to_owned();
-    (dir, path)
-}
-
-/// A server that captures, ready.
-pub async fn capture(text: &str) -> (Server, tempfile::TempDir) {
-    let (dir, path) = settings_file(text);
-    (Server::start_with(&["--config", &path]).await, dir)
-}
-
-/// The status of the only source.
-pub async fn status(server: &Server) -> Value {
-    server.json("/v1/sources").await["sources"][0].clone()
-}
-
-/// Waits for a source's state and answers with its status.
-pub async fn until_state(server: &Server, state: &str) -> Value {
-    soon(&format!("state {state}"), async {
-        loop {
-            let found = status(server).await;
-            if found["state"] == state {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
-
-/// Waits until a topic has at least so many events, and answers with all of them.
-pub async fn events(server: &Server, topic: &str, count: usize) -> Vec<Value> {
-    soon(&format!("{count} events of {topic}"), async {
-        loop {
-            let all = read(server, topic).await;
-            if all.len() >= count {
-                return all;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
-
-/// All events of a topic, which may not exist yet.
-pub async fn read(server: &Server, topic: &str) -> Vec<Value> {
-    let topic = encode(topic);
-    if server.get(&format!("/v1/topics/{topic}")).await.status() == 404 {
-        return Vec::new();
-    }
-    server.read_all(&topic).await
-}
-
-/// Waits until everything that is committed now is in the log, by way of a row of its own.
-pub async fn level(server: &Server, db: &Database, table: &str, n: i64) {
-    db.run(&format!("insert into {table} values ({n})")).await;
-    let key = n.to_string();
-    soon("the marker", async {
-        while !read(server, table).await.iter().any(|event| event["key"] == key.as_str()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-fn encode(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+/// Waits until everything that is committed now is in the log.
+async fn level(server: &Server, db: &Database, table: &str, n: i64) {
+    let statement = format!("insert into {table} values ({n})");
+    sources::level(server, db.run(&statement), table, n).await;
 }
 
 fn names(events: &[Value]) -> Vec<&str> {

@@ -2,8 +2,8 @@
 
 use super::snapshot::{folded, table};
 use super::{Database, level, read, settings_file, source, until_state};
-use crate::harness::{Random, Server, now_s};
-use serde_json::Value;
+use crate::harness::{Random, Server};
+use crate::sources::{Ledger, check, seed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::Client;
@@ -11,21 +11,14 @@ use tokio_postgres::Client;
 /// How much of it: kills and cuts, each; `IT_LONG` makes it ten times as much.
 const BREAKS: u64 = 20;
 
-/// What one writer has committed: the stamps of its inserts and updates in order, and how many rows it deleted.
-#[derive(Default)]
-struct Ledger {
-    stamps: Vec<i64>,
-    deleted: usize,
-}
-
 async fn write(client: Client, writer: u64, seed: u64, stop: Arc<AtomicBool>) -> Ledger {
     let mut random = Random(seed.wrapping_mul(31).wrapping_add(writer));
-    let (mut ledger, mut stamp) = (Ledger::default(), writer as i64 * 1_000_000_000);
+    let (mut ledger, mut stamp) = (Ledger::default(), Ledger::before(writer));
     // Its own rows, so that what a statement changes is known beforehand; and a few that all fight for.
     let (mut own, mut next): (Vec<i64>, i64) = (Vec::new(), writer as i64 * 1_000_000 + 100);
     while !stop.load(Ordering::Relaxed) {
         let rows_before = own.clone();
-        let (mut text, mut stamps, mut deleted) = ("begin;".to_owned(), Vec::new(), 0);
+        let (mut text, mut found) = ("begin;".to_owned(), Ledger::default());
         for _ in 0..=random.below(4) {
             stamp += 1;
             match random.below(12) {
@@ -38,24 +31,24 @@ async fn write(client: Client, writer: u64, seed: u64, stop: Arc<AtomicBool>) ->
                     );
                     own.push(next);
                     next += 1;
-                    stamps.push(stamp);
+                    found.stamps.push(stamp);
                 }
                 4..=6 if !own.is_empty() => {
                     let id = own[random.below(own.len() as u64) as usize];
                     text += &format!("update items set stamp = {stamp} where id = {id};");
-                    stamps.push(stamp);
+                    found.stamps.push(stamp);
                 }
                 7 if !own.is_empty() => {
                     let at = random.below(own.len() as u64) as usize;
                     text += &format!("update items set id = {next}, stamp = {stamp} where id = {};", own[at]);
                     own[at] = next;
                     next += 1;
-                    stamps.push(stamp);
+                    found.stamps.push(stamp);
                 }
                 8 if own.len() > 20 => {
                     let id = own.swap_remove(random.below(own.len() as u64) as usize);
                     text += &format!("delete from items where id = {id};");
-                    deleted += 1;
+                    found.deleted += 1;
                 }
                 9 => {
                     text += &format!(
@@ -71,17 +64,14 @@ async fn write(client: Client, writer: u64, seed: u64, stop: Arc<AtomicBool>) ->
                 // A row that everybody writes: who comes later waits for who was first.
                 _ => {
                     text += &format!("update items set stamp = {stamp} where id = {};", random.below(3));
-                    stamps.push(stamp);
+                    found.stamps.push(stamp);
                 }
             }
         }
         let is_committed = random.below(5) > 0;
         text += if is_committed { "commit" } else { "rollback" };
         match client.batch_execute(&text).await {
-            Ok(()) if is_committed => {
-                ledger.stamps.extend(stamps);
-                ledger.deleted += deleted;
-            }
+            Ok(()) if is_committed => ledger.extend(found),
             Ok(()) => own = rows_before,
             // Two that wait for each other: one of them is sent back.
             Err(error) => {
@@ -98,8 +88,7 @@ async fn write(client: Client, writer: u64, seed: u64, stop: Arc<AtomicBool>) ->
 }
 
 async fn torture(mode: &str) {
-    let seed = std::env::var("IT_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(now_s);
-    println!("seed {seed}");
+    let seed = seed();
     let breaks = if std::env::var_os("IT_LONG").is_some() { 10 * BREAKS } else { BREAKS };
     let db = Database::start().await;
     db.run(
@@ -126,11 +115,9 @@ async fn torture(mode: &str) {
     }
     until_state(&server, "streaming").await;
     stop.store(true, Ordering::Relaxed);
-    let (mut committed, mut deleted) = (Vec::new(), 0);
+    let mut ledgers = Vec::new();
     for writer in writers {
-        let ledger = writer.await.expect("it writes");
-        committed.push(ledger.stamps);
-        deleted += ledger.deleted;
+        ledgers.push(writer.await.expect("it writes"));
     }
     level(&server, &db, "marks", 1).await;
     let all = read(&server, "items").await;
@@ -139,26 +126,7 @@ async fn torture(mode: &str) {
     for (id, row) in &expected {
         assert_eq!(rows[id]["stamp"], row["stamp"], "row {id}, seed {seed}");
     }
-    // Each stamp once, and those of a writer in its own order.
-    let stamps: Vec<i64> =
-        all.iter().filter(|e| e["name"] != "delete").filter_map(|e| e["data"]["stamp"].as_i64()).collect();
-    for (writer, committed) in committed.iter().enumerate() {
-        let range = writer as i64 * 1_000_000_000 + 1..(writer as i64 + 1) * 1_000_000_000;
-        let found: Vec<i64> = stamps.iter().copied().filter(|stamp| range.contains(stamp)).collect();
-        assert_eq!(&found, committed, "writer {writer}, seed {seed}");
-    }
-    let gone = |e: &&Value| e["name"] == "delete" && e["context"]["reason"] != "key_changed";
-    assert_eq!(all.iter().filter(gone).count(), deleted, "seed {seed}");
-    // Transactions are not torn apart.
-    let mut seen = std::collections::HashSet::new();
-    let mut last = Value::Null;
-    for event in &all {
-        let transaction = &event["context"]["transaction"];
-        if *transaction != last {
-            assert!(seen.insert(transaction.to_string()), "{transaction} comes in two parts, seed {seed}");
-            last = transaction.clone();
-        }
-    }
+    check(&ledgers, &all, seed);
 }
 
 #[tokio::test]

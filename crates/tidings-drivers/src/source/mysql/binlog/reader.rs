@@ -29,6 +29,8 @@ pub struct Reader {
     tables: Tables,
     mark: Mark,
     file: String,
+    /// Where the newest event ends in it.
+    end: u64,
     open: Option<Transaction>,
     deliveries: mpsc::Sender<Delivery>,
     /// When a position was last delivered, with events or without.
@@ -58,6 +60,7 @@ impl Reader {
             tables,
             mark,
             file,
+            end: 0,
             open: None,
             deliveries,
             delivered_at: Instant::now(),
@@ -69,7 +72,10 @@ impl Reader {
     pub async fn run(&mut self, stream: &mut Stream) -> Fault {
         loop {
             let done = match stream.next().await {
-                Ok(Some(arrived)) => self.take(&arrived).await,
+                Ok(Some(arrived)) => {
+                    self.end = u64::from(arrived.raw.header().log_pos());
+                    self.take(&arrived).await
+                }
                 Ok(None) => Err(Fault::lost("the database ended the binary log")),
                 Err(fault) => Err(fault),
             };
@@ -232,7 +238,8 @@ impl Reader {
         committed_at: Option<tidings_model::Timestamp>,
     ) -> Result<(), Fault> {
         (self.delivered_at, self.is_moved) = (Instant::now(), false);
-        let delivery = Delivery { events, bytes, mark: self.mark.clone(), committed_at };
+        let (mark, file) = (self.mark.clone(), self.file.clone());
+        let delivery = Delivery { events, bytes, mark, file, end: self.end, committed_at };
         self.deliveries.send(delivery).await.map_err(|_| Fault::lost("the log takes nothing more"))
     }
 

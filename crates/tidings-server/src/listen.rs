@@ -208,14 +208,14 @@ async fn serve(
             let request = request.map(axum::body::Body::new);
             return Either::Left(Box::pin(async move { Ok(grpc.call(request).await) }) as Boxed);
         }
-        let Some(mut routes) = doors.routes.clone() else {
-            return Either::Left(Box::pin(std::future::ready(Ok(grpc::only()))) as Boxed);
-        };
-        if http::is_publish(&request) {
+        if doors.routes.is_some() && http::is_publish(&request) {
             // A short cut: for a single event the routing would cost as much as everything else.
             let request = request.map(axum::body::Body::new);
             return Either::Left(Box::pin(http::publish(own.clone(), request).map(Ok)) as Boxed);
         }
+        let Some(mut routes) = doors.routes.clone() else {
+            return Either::Left(Box::pin(std::future::ready(Ok(grpc::only()))) as Boxed);
+        };
         request.extensions_mut().insert(Arc::clone(&slot));
         request.extensions_mut().insert(peer);
         if let Some(handover) = &handover {

@@ -15,7 +15,9 @@ fn segment(uri: &Uri) -> Option<Cow<'_, str>> {
 }
 
 fn nth(uri: &Uri, n: usize) -> Option<Cow<'_, str>> {
-    let segment = uri.path().split('/').nth(n)?;
+    // By bytes: the texts are too short for a search of any other kind.
+    let segment = uri.path().as_bytes().split(|byte| *byte == b'/').nth(n)?;
+    let segment = std::str::from_utf8(segment).ok()?;
     if segment.bytes().all(|byte| byte != b'%') {
         return Some(segment.into());
     }

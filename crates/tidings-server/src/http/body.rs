@@ -6,6 +6,7 @@
 use crate::refusal::Refusal;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use std::pin::Pin;
@@ -39,9 +40,13 @@ impl Parts {
             if self.body.is_end_stream() {
                 return Ok(None);
             }
-            let frame = tokio::time::timeout(self.within, self.body.frame()).await;
             let late = |_| Refusal::new(Code::Timeout, "the body did not go on within the time allowed");
-            match frame.map_err(late)? {
+            // Most bodies arrive with their head: then there is nothing to wait for.
+            let frame = match self.body.frame().now_or_never() {
+                Some(frame) => frame,
+                None => tokio::time::timeout(self.within, self.body.frame()).await.map_err(late)?,
+            };
+            match frame {
                 None => return Ok(None),
                 Some(Err(_)) => {
                     return Err(Refusal::new(Code::BodyIncomplete, "the body broke off before its end"));

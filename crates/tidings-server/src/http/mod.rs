@@ -208,7 +208,8 @@ pub(crate) fn router(door: Door) -> Router {
 /// Whether the router would bring the request to [`publish`]: `POST /v1/topics/{topic}/events`.
 pub(crate) fn is_publish<B>(request: &http::Request<B>) -> bool {
     let topic = request.uri().path().strip_prefix("/v1/topics/").and_then(|p| p.strip_suffix("/events"));
-    request.method() == http::Method::POST && topic.is_some_and(|t| !t.is_empty() && !t.contains('/'))
+    request.method() == http::Method::POST
+        && topic.is_some_and(|t| !t.is_empty() && t.bytes().all(|byte| byte != b'/'))
 }
 
 /// The first route without the router.

@@ -79,7 +79,12 @@ enum Form {
 
 impl Form {
     fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let kind = headers.get(header::CONTENT_TYPE).map_or(Some(""), |v| v.to_str().ok());
+        let kind = headers.get(header::CONTENT_TYPE);
+        // What nearly everybody sends, as it is nearly always written.
+        if kind.is_some_and(|kind| kind == "application/json") && !headers.contains_key(SPECVERSION) {
+            return Ok(Self::Json);
+        }
+        let kind = kind.map_or(Some(""), |v| v.to_str().ok());
         let kind = kind.unwrap_or("?").split(';').next().unwrap_or_default().trim();
         let is = |known: &[&str]| known.iter().any(|own| kind.eq_ignore_ascii_case(own));
         if is(&["application/cloudevents+json"]) {

@@ -252,13 +252,11 @@ async fn an_unknown_user_and_a_wrong_password_cannot_be_told_apart() {
     }
     bodies.dedup();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
-    let middle = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    });
+    // The quickest of each: what a busy machine adds tells nothing, and nobody is answered in less than the work takes.
+    let quickest = times.map(|times| times.into_iter().min().expect("some rounds").as_secs_f64());
     let (least, most) =
-        (middle.iter().copied().fold(f64::MAX, f64::min), middle.iter().copied().fold(0.0, f64::max));
-    assert!(most < 1.5 * least, "medians of {middle:?} s tell them apart");
+        (quickest.iter().copied().fold(f64::MAX, f64::min), quickest.iter().copied().fold(0.0, f64::max));
+    assert!(most < 1.5 * least, "the quickest of {quickest:?} s tell them apart");
 }
 
 #[tokio::test]

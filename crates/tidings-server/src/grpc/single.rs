@@ -5,9 +5,10 @@
 //! whether it is compressed, the length in four bytes, the message; the status behind it. Never: decides about an
 //! event, or takes a call whose messages may be compressed; those go the long way.
 
-use super::surround::{self, Tally, Timed};
+use super::surround::{self, Tally};
 use super::{Grpc, METHODS, native, status};
 use crate::caller::Caller;
+use crate::http::body::Parts;
 use crate::listen::Peer;
 use crate::rates::Call;
 use crate::refusal::Refusal;
@@ -15,16 +16,14 @@ use crate::{Door, gate};
 use axum::body::Body;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http::request::Parts;
+use http::request;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use prost::Message as _;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tidings_model::Code;
 use tidings_proto::server::tidings::v1;
 use tonic::{Code as Kind, Status};
@@ -66,7 +65,7 @@ where
     }
 }
 
-async fn answer<B>(door: &Door, peer: Peer, head: &mut Parts, body: B) -> Result<Bytes, Status>
+async fn answer<B>(door: &Door, peer: Peer, head: &mut request::Parts, body: B) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -77,8 +76,7 @@ where
         door.rates.check(&who, Some(peer), Call::Publish, "Publish", door.tidings.clock().now())?;
     }
     let limits = door.tidings.limits();
-    let within = Duration::from_millis(limits.read_timeout_ms);
-    let call = whole(Timed::new(body, Some(within)), limits.body_bytes).await?;
+    let call = whole(body, limits.read_timeout_ms, limits.body_bytes).await?;
     let message = unframed(&call, limits.body_bytes)?;
     let request = v1::PublishRequest::decode(message)
         .map_err(|e| Refusal::new(Code::EventInvalid, format!("the message is no PublishRequest: {e}")))?;
@@ -88,27 +86,15 @@ where
 }
 
 /// All that is sent before the end of the call, in one piece.
-async fn whole<B>(mut body: Timed<B>, max: usize) -> Result<Bytes, Status>
+async fn whole<B>(body: B, within_ms: u64, max: usize) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if first.len().max(all.len()) + data.len() > max + HEAD {
-            return Err(too_large(max));
-        }
-        match (first.is_empty(), all.is_empty()) {
-            (true, true) => first = data,
-            (false, true) => {
-                all.extend_from_slice(&first);
-                all.extend_from_slice(&data);
-            }
-            _ => all.extend_from_slice(&data),
-        }
-    }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    let whole = Parts::new(body, within_ms).whole(max + HEAD).await;
+    whole.map_err(|refusal| match refusal.code {
+        Code::BodyTooLarge => too_large(max),
+        _ => refusal.into(),
+    })
 }
 
 /// The one message of a call.
@@ -211,15 +197,15 @@ mod tests {
         let parts = |sizes: &[usize]| {
             let parts: Vec<_> =
                 sizes.iter().map(|n| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; *n])))).collect();
-            Timed::new(http_body_util::StreamBody::new(futures_util::stream::iter(parts)), None)
+            http_body_util::StreamBody::new(futures_util::stream::iter(parts))
         };
         for sizes in [&[][..], &[7], &[0, 7], &[3, 4], &[1, 0, 2, 4]] {
             let len: usize = sizes.iter().sum();
-            assert_eq!(whole(parts(sizes), 2).await.unwrap(), vec![b'x'; len], "{sizes:?}");
+            assert_eq!(whole(parts(sizes), 1_000, 2).await.unwrap(), vec![b'x'; len], "{sizes:?}");
         }
-        assert!(whole(parts(&[8]), 2).await.is_err());
-        assert!(whole(parts(&[4, 4]), 2).await.is_err());
-        assert!(whole(parts(&[4, 3, 1]), 2).await.is_err());
+        assert!(whole(parts(&[8]), 1_000, 2).await.is_err());
+        assert!(whole(parts(&[4, 4]), 1_000, 2).await.is_err());
+        assert!(whole(parts(&[4, 3, 1]), 1_000, 2).await.is_err());
     }
 
     #[test]

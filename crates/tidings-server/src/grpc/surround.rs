@@ -165,20 +165,20 @@ impl http_body::Body for Answer {
 }
 
 /// A call's body whose parts must arrive in time.
-pub struct Timed<B = Body> {
-    inner: B,
+pub struct Timed {
+    inner: Body,
     within: Option<Duration>,
     /// Made when a part is waited for; most calls arrive whole.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> Timed<B> {
-    pub fn new(inner: B, within: Option<Duration>) -> Self {
+impl Timed {
+    fn new(inner: Body, within: Option<Duration>) -> Self {
         Self { inner, within, sleep: None }
     }
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Timed<B> {
+impl http_body::Body for Timed {
     type Data = Bytes;
     type Error = Status;
 

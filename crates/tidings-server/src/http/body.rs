@@ -20,14 +20,14 @@ const LEFTOVER_BYTES_MAX: usize = 64 << 20;
 const LEFTOVER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The parts of a body as they arrive.
-pub struct Parts {
-    body: Body,
+pub struct Parts<B = Body> {
+    body: B,
     within: Duration,
 }
 
-impl Parts {
+impl<B: http_body::Body<Data = Bytes> + Unpin> Parts<B> {
     /// Each part must arrive within `within_ms`.
-    pub fn new(body: Body, within_ms: u64) -> Self {
+    pub fn new(body: B, within_ms: u64) -> Self {
         Self { body, within: Duration::from_millis(within_ms) }
     }
 
@@ -81,7 +81,9 @@ impl Parts {
         }
         Err(too_large())
     }
+}
 
+impl Parts {
     /// Takes what is left from the wire, within bounds: a connection closed with bytes unread is reset, and
     /// the client would see that instead of the answer.
     pub fn discard(mut self, services: &Services) {

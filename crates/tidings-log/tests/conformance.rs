@@ -51,6 +51,12 @@ async fn the_embedded_log_conforms() {
     suite(&mut Embedded { dir: tempfile::tempdir().unwrap(), segment_bytes }).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_log_conforms_where_committers_write() {
+    let segment_bytes = Options::default().segment_bytes;
+    suite(&mut Embedded { dir: tempfile::tempdir().unwrap(), segment_bytes }).await;
+}
+
 #[tokio::test]
 async fn the_embedded_log_conforms_with_a_segment_per_commit() {
     suite(&mut Embedded { dir: tempfile::tempdir().unwrap(), segment_bytes: 1 }).await;

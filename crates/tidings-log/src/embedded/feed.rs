@@ -77,6 +77,11 @@ impl<T: Clone> Feed<T> {
         Ok(())
     }
 
+    /// Whether [`Feed::wait_for_room`] would not wait.
+    pub fn has_room(&self) -> bool {
+        self.lock().bytes <= self.bytes_max
+    }
+
     /// Blocks until item `number` is applied.
     pub fn wait_blocking(&self, number: u64) -> Result<(), Error> {
         let mut state = self.lock();

@@ -1,16 +1,23 @@
-//! Where batches wait for the writer.
+//! Where batches wait for the writer, and where the writer rests when none do.
 //!
-//! Owns: the bound on accepted batches; whoever commits waits for room. Never: reorders.
+//! A committer who finds it at rest may write a small batch on the spot: waking a thread, and being woken by it,
+//! would take about as long as the sync. Owns: the bound on accepted batches; whoever commits waits for room; who
+//! has the writer. Never: reorders.
 
+use super::writer::Writer;
 use crate::{Batch, Error, Receipt};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Room is counted in pieces of this many bytes.
 const UNIT: usize = 1 << 10;
 /// What a job takes at least, so that tiny batches are bounded in number, too.
 const UNITS_MIN: usize = 32;
+/// A larger batch is left to the writer's thread, so that its committer can prepare the next one meanwhile.
+const IN_PLACE_BYTES_MAX: usize = 8 << 10;
 
 /// A batch and who waits for its receipt.
 ///
@@ -48,8 +55,12 @@ pub struct Inbox {
 struct State {
     jobs: VecDeque<Job>,
     closed: bool,
-    /// The writer sleeps and has to be woken. Waking one that is at work costs a system call for nothing.
-    is_idle: bool,
+    /// The writer while its thread sleeps. Whoever takes it out is the one who writes.
+    resting: Option<Box<Writer>>,
+    /// The writer's thread has to be woken. Waking one that is at work costs a system call for nothing.
+    is_asleep: bool,
+    /// The writer panicked; nobody will bring it back.
+    is_lost: bool,
 }
 
 impl Inbox {
@@ -59,7 +70,7 @@ impl Inbox {
         Self { room, units_max, batch_bytes_max, state: Mutex::default(), filled: Condvar::new() }
     }
 
-    /// Waits for room, hands the batch to the writer, and waits for its receipt.
+    /// Waits for room, has the batch written, by the writer's thread or on the spot, and waits for its receipt.
     pub async fn submit(&self, batch: Batch) -> Result<Receipt, Error> {
         let weight = batch.weight();
         if weight > self.batch_bytes_max {
@@ -72,32 +83,81 @@ impl Inbox {
             due_duplicate: Vec::with_capacity(batch.due_put.len()),
         };
         let (reply, answer) = oneshot::channel();
-        let is_idle = {
-            let mut state = self.lock();
-            if state.closed {
-                return Err(Error::Closed);
-            }
-            state.jobs.push_back(Job { batch, receipt, weight, reply, _room: room });
-            std::mem::take(&mut state.is_idle)
-        };
-        if is_idle {
-            self.filled.notify_one();
-        }
+        self.enter(Job { batch, receipt, weight, reply, _room: room })?;
         let (result, _batch) = answer.await.map_err(|_| Error::Unknown("the writer stopped".to_owned()))?;
         result
     }
 
-    /// Blocks until there are jobs, and moves up to about `bytes_max` of them into `jobs`; `false` once closed
-    /// and empty.
-    pub fn take(&self, bytes_max: usize, jobs: &mut Vec<Job>) -> bool {
+    /// Queues a job, or does it.
+    fn enter(&self, job: Job) -> Result<(), Error> {
+        let may_write = job.weight <= IN_PLACE_BYTES_MAX && may_block();
         let mut state = self.lock();
-        while state.jobs.is_empty() {
-            if state.closed {
-                return false;
-            }
-            state.is_idle = true;
-            state = self.filled.wait(state).expect("no panic while holding the lock");
+        if state.closed {
+            return Err(Error::Closed);
         }
+        if may_write && state.is_asleep && state.resting.as_ref().is_some_and(|writer| writer.is_quick()) {
+            state.is_asleep = false;
+            let writer = state.resting.take().expect("just looked at");
+            drop(state);
+            self.write(writer, job);
+            return Ok(());
+        }
+        state.jobs.push_back(job);
+        let wake = std::mem::take(&mut state.is_asleep);
+        drop(state);
+        if wake {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Does one job in the committer's thread.
+    fn write(&self, mut writer: Box<Writer>, job: Job) {
+        if Handle::try_current().is_ok() {
+            // This thread is perhaps the one that waits for all sockets. The second of two tasks makes the first one
+            // free to be taken, and wakes another thread for that, which then waits for the sockets.
+            tokio::spawn(async {});
+            tokio::spawn(async {});
+        }
+        let write = || writer.commit(&mut vec![job]);
+        // The committer's task is not the writer's to break.
+        match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(()) => self.give_back(writer),
+            Err(_) => writer.lost(),
+        }
+    }
+
+    /// Lays the writer to rest again; its thread goes on with what has queued meanwhile.
+    fn give_back(&self, writer: Box<Writer>) {
+        let mut state = self.lock();
+        state.resting = Some(writer);
+        let wake = state.closed || !state.jobs.is_empty();
+        state.is_asleep = !wake;
+        drop(state);
+        if wake {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Lays the writer to rest until there are jobs, and moves up to about `bytes_max` of them into `jobs`; none
+    /// once closed and empty. `None` if the writer was lost meanwhile. For the writer's thread.
+    pub fn next(&self, writer: Box<Writer>, bytes_max: usize, jobs: &mut Vec<Job>) -> Option<Box<Writer>> {
+        let mut state = self.lock();
+        state.resting = Some(writer);
+        let writer = loop {
+            if state.is_lost {
+                return None;
+            }
+            if !state.jobs.is_empty() || state.closed {
+                if let Some(writer) = state.resting.take() {
+                    break writer;
+                }
+            } else {
+                state.is_asleep = state.resting.is_some();
+            }
+            state = self.filled.wait(state).expect("no panic while holding the lock");
+        };
+        state.is_asleep = false;
         let mut bytes = 0;
         while let Some(job) = state.jobs.front() {
             bytes += job.weight;
@@ -106,7 +166,7 @@ impl Inbox {
             }
             jobs.extend(state.jobs.pop_front());
         }
-        true
+        Some(writer)
     }
 
     /// Refuses further batches; those accepted are still written.
@@ -116,13 +176,24 @@ impl Inbox {
         self.filled.notify_all();
     }
 
-    /// Refuses further batches, and those that wait: whoever committed them is told `Unknown`.
+    /// Refuses further batches, and those that wait: whoever committed them is told `Unknown`. The writer has ended.
     pub fn abandon(&self) {
         self.close();
-        self.lock().jobs.clear();
+        let mut state = self.lock();
+        state.is_lost = true;
+        let jobs = std::mem::take(&mut state.jobs);
+        drop((state, jobs));
+        self.filled.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while holding the lock")
     }
+}
+
+/// Whether this thread may wait for a disk: outside a runtime, or where the runtime has other threads.
+fn may_block() -> bool {
+    Handle::try_current().map_or(true, |runtime| {
+        runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
+    })
 }

@@ -15,7 +15,7 @@ use super::scan::Place;
 use super::shelf::Shelf;
 use super::side::Side;
 use super::stage::Stage;
-use super::writer::Writer;
+use super::writer::{Pace, Writer};
 use crate::{Clock, Error, Observer};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -80,7 +80,7 @@ impl EmbeddedLog {
         let read_only = Arc::new(OnceLock::new());
         let last_time = Timestamp::default().plus_millis(recovered.last_time);
         let (topics, window) = (recovered.topic_id_max, options.ids);
-        let writer = Writer {
+        let writer = Box::new(Writer {
             inbox: inbox.clone(),
             stage: Stage::new(&catalog, side.clone(), index.clone(), window, topics, last_time),
             catalog: catalog.clone(),
@@ -100,7 +100,8 @@ impl EmbeddedLog {
             group_bytes_max: options.group_bytes_max,
             runway: Runway::default(),
             spare: Vec::new(),
-        };
+            pace: Pace::default(),
+        });
         let cleaner = Cleaner {
             catalog: catalog.clone(),
             shelf: shelf.clone(),

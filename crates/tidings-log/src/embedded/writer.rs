@@ -1,4 +1,6 @@
-//! The one thread that writes: it commits whatever has queued while the last sync ran.
+//! The one who writes: commits whatever has queued while the last sync ran.
+//!
+//! There is one writer, and a thread for it; a committer may borrow it while it rests (see `inbox`).
 //!
 //! Order of a group: decide and encode, one write, one sync, then show it to readers, hand it to the followers,
 //! tell the observer, and at last answer. Owns: the segment being written, and the decision to stop writing
@@ -25,10 +27,15 @@ use crate::{Clock, Error, Observer};
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tidings_model::{Event, Offset};
 
 /// A larger buffer is not kept for the next group.
 const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// A sync that a committer may wait for in its own thread.
+const QUICK: Duration = Duration::from_millis(1);
+const PANICKED: &str = "the writer panicked";
 
 /// What the writer works with.
 pub struct Writer {
@@ -55,29 +62,36 @@ pub struct Writer {
     pub runway: Runway,
     /// A former group's memory that nobody holds any more.
     pub spare: Vec<u8>,
+    pub pace: Pace,
+}
+
+/// What the last group was like.
+#[derive(Default)]
+pub struct Pace {
+    /// It held several batches: others commit at the same time.
+    had_company: bool,
+    sync: Duration,
 }
 
 impl Writer {
     /// Writes until the inbox is closed and empty.
-    pub fn run(mut self) {
+    pub fn run(self: Box<Self>) {
+        let inbox = self.inbox.clone();
         let _end = End { inbox: self.inbox.clone(), read_only: self.read_only.clone() };
-        let mut jobs = Vec::new();
-        let mut had_company = false;
-        loop {
-            if had_company {
-                // Several commit at once: whoever is about to hand over its batch may do so first, and one
-                // sync serves more of them. With nobody waiting for the processor this returns at once.
-                std::thread::yield_now();
+        let (bytes_max, mut jobs) = (self.group_bytes_max, Vec::new());
+        let mut writer = self;
+        while let Some(mut found) = inbox.next(writer, bytes_max, &mut jobs) {
+            if jobs.is_empty() {
+                return found.tidy();
             }
-            if !self.inbox.take(self.group_bytes_max, &mut jobs) {
-                return self.tidy();
-            }
-            had_company = jobs.len() > 1;
-            self.commit(&mut jobs);
+            found.commit(&mut jobs);
+            writer = found;
         }
     }
 
-    fn commit(&mut self, jobs: &mut Vec<Job>) {
+    /// Commits `jobs` as one group, and answers each.
+    pub fn commit(&mut self, jobs: &mut Vec<Job>) {
+        self.pace.had_company = jobs.len() > 1;
         if let Err(e) = self.prepare() {
             jobs.drain(..).for_each(|job| job.answer(Err(e.clone())));
             return;
@@ -134,10 +148,12 @@ impl Writer {
             return Ok(());
         }
         let written = self.tape.write(&group.bytes, group.base).and_then(|()| self.lay_ahead(group));
+        let started = Instant::now();
         let failed = match written {
             Ok(()) => match self.tape.sync() {
                 Ok(()) => {
                     self.begin = None;
+                    self.pace.sync = started.elapsed();
                     return Ok(());
                 }
                 Err(e) => self.stop("syncing", &e),
@@ -177,6 +193,22 @@ impl Writer {
         if self.runway.is_ahead(end) && self.read_only.get().is_none() {
             let _ = self.cut(end);
         }
+    }
+
+    /// Whether a committer who finds the writer at rest may borrow it. Beside others a batch is better queued, since
+    /// they share its sync; and with a slow disk waking the writer's thread is next to nothing.
+    pub fn is_quick(&self) -> bool {
+        let is_alone = !self.pace.had_company && self.pace.sync <= QUICK;
+        is_alone
+            && self.active.end() < self.segment_bytes
+            && self.side.feed.has_room()
+            && self.index.feed.has_room()
+    }
+
+    /// It panicked in the hands of a committer: nothing more is written, and nobody waits for it.
+    pub fn lost(self) {
+        self.read_only.get_or_init(|| PANICKED.to_owned());
+        self.inbox.abandon();
     }
 
     /// I9: what the file holds now is known only after a restart, so nothing more is written.
@@ -308,7 +340,7 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.read_only.get_or_init(|| "the writer panicked".to_owned());
+            self.read_only.get_or_init(|| PANICKED.to_owned());
         }
         self.inbox.abandon();
     }

@@ -1,6 +1,7 @@
 //! Disks that fail, power cuts, bit flips, and files that are gone.
 
 mod gate;
+mod place;
 mod repair;
 mod runway;
 mod torn;
@@ -192,6 +193,15 @@ async fn a_batch_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn an_observer_that_panics_stops_writing_and_leaves_nobody_waiting() {
+    a_panic_stops_writing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_one_that_panics_in_the_hands_of_whoever_commits() {
+    tokio::spawn(a_panic_stops_writing()).await.unwrap();
+}
+
+async fn a_panic_stops_writing() {
     struct Panics;
     impl tidings_log::Observer for Panics {
         fn advanced(

@@ -5,6 +5,7 @@
 //! into a pair of local sockets and the library carries the bytes on.
 
 use crate::Door;
+use crate::coarse::together;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::handover::{Handover, PairBody};
 use crate::listen::Slot;
@@ -113,7 +114,7 @@ async fn live(stream: &mut Stream, framing: Framing) -> End {
     let config = &stream.door.config;
     let ping = Duration::from_millis(config.ping_ms);
     let beat = Duration::from_millis(config.heartbeat_ms).min(ping);
-    let (mut pinged, mut sent) = (Instant::now(), 0);
+    let (mut ping_at, mut sent) = (together(ping), 0);
     // The first bytes tell the client, and every proxy between, that the stream is open; the position it begins
     // at lets a client resume that is cut off before its first event.
     let cursor = stream.subscription().cursor();
@@ -124,7 +125,7 @@ async fn live(stream: &mut Stream, framing: Framing) -> End {
     }
     let conn = Arc::clone(&stream.conn);
     loop {
-        let tick = (Instant::now() + beat).min(expires);
+        let tick = together(beat).min(expires);
         tokio::select! {
             biased;
             () = stop.cancelled() => return End::Draining,
@@ -142,7 +143,7 @@ async fn live(stream: &mut Stream, framing: Framing) -> End {
                     return End::Expired;
                 }
                 let total = conn.sent.load(std::sync::atomic::Ordering::Relaxed);
-                let is_silent = std::mem::replace(&mut sent, total) == total && pinged.elapsed() >= ping;
+                let is_silent = std::mem::replace(&mut sent, total) == total && Instant::now() >= ping_at;
                 let said = stream.look(|s| match s.heartbeat() {
                     Some(cursor) => vec![framing.wrap(wire::sse_cursor(&cursor))],
                     None if is_silent => vec![framing.wrap(b":\n\n".to_vec())],
@@ -152,7 +153,7 @@ async fn live(stream: &mut Stream, framing: Framing) -> End {
                     return End::Gone;
                 }
                 if is_silent {
-                    pinged = Instant::now();
+                    ping_at = together(ping);
                 }
                 // A heartbeat may have found that a wake-up was lost.
                 if let Err(end) = stream.nudge().await {

@@ -3,6 +3,7 @@
 //! Owns: the upgrade, and what is said. Live events are written by the fan as frames made once per event. Protocol: RFC 6455; the operations are in `tidings_model::op`.
 
 use crate::Door;
+use crate::coarse::together;
 use crate::conn::{Gone, Socket, Style};
 use crate::gate;
 use crate::listen::Slot;
@@ -79,9 +80,9 @@ impl Session {
     async fn live(&mut self) -> Result<Infallible, End> {
         let ping = Duration::from_millis(self.stream().door.config.ping_ms);
         let beat = Duration::from_millis(self.stream().door.config.heartbeat_ms).min(ping);
-        let mut pinged = Instant::now();
+        let mut ping_at = together(ping);
         loop {
-            let tick = (Instant::now() + beat).min(self.expires);
+            let tick = together(beat).min(self.expires);
             match self.talk.turn(tick).await? {
                 Turn::Called => {}
                 Turn::Text(text) => self.hear(&text).await?,
@@ -99,8 +100,8 @@ impl Session {
                         return Err(End::Gone);
                     }
                     self.beat().await?;
-                    if pinged.elapsed() >= ping {
-                        pinged = Instant::now();
+                    if Instant::now() >= ping_at {
+                        ping_at = together(ping);
                         self.talk.ping().await?;
                     }
                     self.stream().nudge().await?;

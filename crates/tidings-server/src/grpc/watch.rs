@@ -5,6 +5,7 @@
 //! looks like; that is [`Wire`]'s.
 
 use super::status;
+use crate::coarse::together;
 use crate::refusal::Refusal;
 use crate::stream;
 use crate::{Door, metrics};
@@ -20,7 +21,6 @@ use tidings_engine::{Error, Item, Step, Subscription};
 use tidings_model::{Code, Cursor, Principal, Watcher};
 use tidings_proto::Encoded;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tonic::Status;
 
 /// What a stream's items look like.
@@ -200,7 +200,7 @@ impl<W: Wire> Watch<W> {
     /// The next heartbeat, or the end of the token if that comes first.
     fn next_beat(&self) {
         let expires = stream::expiry(&self.who, self.door.tidings.clock().now());
-        let beat = tokio::time::sleep_until((Instant::now() + self.beat_every).min(expires));
+        let beat = tokio::time::sleep_until(together(self.beat_every).min(expires));
         self.besides.push(Box::pin(beat.map(|()| Beside::Beat)));
     }
 

@@ -9,6 +9,7 @@ use super::talk::Talk;
 use super::websocket::{self, Line};
 use super::{Ask, packet};
 use crate::Door;
+use crate::coarse::together;
 use crate::conn::Gone;
 use crate::stream::End;
 use std::sync::Arc;
@@ -111,7 +112,7 @@ impl Beat {
         Self {
             ping,
             pong: Duration::from_millis(config.pong_ms.max(1)),
-            next: now + ping,
+            next: together(ping),
             asked: false,
             connect_by: Some(now + Duration::from_millis(config.connect_ms)),
         }
@@ -125,7 +126,7 @@ impl Beat {
     /// The client has answered.
     pub fn heard(&mut self) {
         if std::mem::take(&mut self.asked) {
-            self.next = Instant::now() + self.ping;
+            self.next = together(self.ping);
         }
     }
 

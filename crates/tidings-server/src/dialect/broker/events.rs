@@ -7,6 +7,7 @@ use super::board::Listening;
 use super::denied::Denied;
 use super::who::Who;
 use crate::Door;
+use crate::coarse::together;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::sse;
 use crate::stream;
@@ -105,7 +106,7 @@ async fn tell(
         tokio::select! {
             biased;
             () = listening.changed() => {}
-            () = tokio::time::sleep(ping) => {
+            () = tokio::time::sleep_until(together(ping)) => {
                 // An empty line is the only comment that Broker's own client does not take for an event.
                 push(out, framing, Bytes::from_static(b"\n"));
                 if let Err(gone) = conn.send(out).await {

@@ -6,6 +6,7 @@
 use super::message::{Bad, Message};
 use super::{Auth, EntitySync, Opted};
 use crate::Door;
+use crate::coarse::together;
 use crate::conn::{Gone, Socket, Style};
 use crate::refusal::Refusal;
 use crate::stream::{self, End, Stream};
@@ -25,7 +26,7 @@ struct Session {
     opted: Opted,
     /// The token's end, where the secret is one.
     expires: Option<Instant>,
-    pinged: Instant,
+    ping_at: Instant,
 }
 
 /// Serves a client until it goes, or has to go.
@@ -41,8 +42,8 @@ pub async fn converse(door: Door, socket: (Socket, Vec<u8>), opted: Opted) {
     subscription.with_entities(door.tidings.entities(), access);
     let (timeout, bytes) = (config.write_timeout_ms, config.message_bytes);
     let talk = Talk::new(&door, socket, Style::EntitySync, timeout, bytes, subscription);
-    let pinged = talk.heard;
-    let mut session = Session { talk, secret: Secret::default(), opted, expires: None, pinged };
+    let ping_at = together(Duration::from_millis(config.ping_ms));
+    let mut session = Session { talk, secret: Secret::default(), opted, expires: None, ping_at };
     let Err(end) = session.live().await;
     // A reader that takes nothing is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(2), session.last_word(&end)).await;
@@ -61,7 +62,7 @@ impl Session {
         let ping = Duration::from_millis(self.config().ping_ms);
         let pong = Duration::from_millis(self.config().pong_ms);
         loop {
-            let next = (self.pinged + ping).min(self.talk.heard + pong);
+            let next = self.ping_at.min(self.talk.heard + pong);
             let next = self.expires.map_or(next, |end| end.min(next));
             match self.talk.turn(next).await? {
                 Turn::Called => {}
@@ -80,8 +81,8 @@ impl Session {
         if now >= self.talk.heard + pong {
             return Err(End::Gone);
         }
-        if now >= self.pinged + ping {
-            self.pinged = now;
+        if now >= self.ping_at {
+            self.ping_at = together(ping);
             self.talk.ping().await?;
         }
         self.stream().nudge().await

@@ -39,6 +39,7 @@ pub trait Log: Send + Sync + 'static {
     /// first receipt; the rest of the batch is applied.
     /// After `Err`: nothing was applied, unless the error is [`Error::Unknown`]: then the outcome shows in
     /// `bounds` after a restart. After a failed sync every further commit answers [`Error::ReadOnly`] (I9).
+    /// Commits are applied in the order in which their futures are first polled, as long as the queue has room.
     /// Cancel safe: dropping the future may still apply the batch; it never applies half of it.
     fn commit(&self, batch: Batch) -> Answer<'_, Receipt>;
 

@@ -2,6 +2,7 @@
 
 use super::gate::Gate;
 use super::*;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -109,6 +110,31 @@ async fn nor_does_one_with_a_single_worker() {
     for _ in 0..20 {
         assert!(setup.is_written_by_thread("1").await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_are_stored_in_the_order_in_which_they_are_begun() {
+    let setup = Setup::new();
+    let log = Arc::clone(&setup.log);
+    let begun = async move {
+        let mut commits: Vec<_> = Vec::new();
+        // Without a pause, which is more than a task may do at once.
+        for n in 0..500 {
+            let mut commit = log.commit(one("a", &n.to_string()));
+            let polled = std::future::poll_fn(|cx| Poll::Ready(commit.as_mut().poll(cx))).await;
+            match polled {
+                Poll::Ready(done) => drop(done.unwrap()),
+                Poll::Pending => commits.push(commit),
+            }
+        }
+        for commit in commits.into_iter().rev() {
+            commit.await.unwrap();
+        }
+    };
+    tokio::spawn(begun).await.unwrap();
+    let stored = setup.log.read(&topic("a"), Offset::ZERO, ALL).await.unwrap();
+    let numbers: Vec<u32> = stored.iter().map(|e| e.data().unwrap().parse().unwrap()).collect();
+    assert_eq!(numbers, (0..500).collect::<Vec<_>>());
 }
 
 /// Leaves no worker waiting at a gate, however the test ends.

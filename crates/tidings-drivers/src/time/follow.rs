@@ -29,7 +29,8 @@ impl NtpClock {
     pub async fn follow(self: Arc<Self>, config: Config, stop: CancellationToken, changed: impl Fn() + Send) {
         let every = Duration::from_millis(config.every_ms.max(1_000));
         let wait = RETRY.min(every);
-        let mut follower = Follower { clock: self, config, every, wait, is_set: false, changed };
+        let mut follower =
+            Follower { clock: self, config, every, wait, is_set: false, is_said: false, changed };
         let mut next = Instant::now();
         let mut looked = follower.clock.machine();
         loop {
@@ -67,6 +68,8 @@ struct Follower<F> {
     wait: Duration,
     /// A server has set the clock, and the machine's was not set since.
     is_set: bool,
+    /// It was said that no server answers; not again until one does, or the machine's clock is set.
+    is_said: bool,
     changed: F,
 }
 
@@ -84,15 +87,19 @@ impl<F: Fn()> Follower<F> {
                     tracing::debug!(%server, offset_ms, "the time was compared with {server}");
                 }
                 (self.changed)();
-                (self.wait, self.is_set) = (RETRY.min(self.every), true);
+                (self.wait, self.is_set, self.is_said) = (RETRY.min(self.every), true, false);
                 self.every
             }
             Err(failure) => {
                 let why = failure.why.join("; ");
                 let since = self.clock.status().since_answer.unwrap_or_default();
                 if !self.is_set || is_step {
-                    tracing::warn!("no time server can be believed, the machine's clock counts: {why}");
-                    self.is_set = false;
+                    if self.is_said && !is_step {
+                        tracing::debug!("still no time server can be believed: {why}");
+                    } else {
+                        tracing::warn!("no time server can be believed, the machine's clock counts: {why}");
+                    }
+                    (self.is_set, self.is_said) = (false, true);
                     self.believe_machine();
                 } else if self.clock.status().state == ClockState::Servers && since > self.every * STALE {
                     let since_s = since.as_secs();

@@ -3,6 +3,7 @@
 use crate::harness::{Server, Sse, code, soon, until};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidings::Timestamp;
@@ -31,6 +32,7 @@ enum Manner {
 struct TimeServer {
     address: SocketAddr,
     manner: Arc<Mutex<Manner>>,
+    questions: Arc<AtomicUsize>,
 }
 
 impl TimeServer {
@@ -38,21 +40,28 @@ impl TimeServer {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let (address, manner) = (socket.local_addr().unwrap(), Arc::new(Mutex::new(manner)));
         let current = Arc::clone(&manner);
+        let questions = Arc::<AtomicUsize>::default();
+        let asked = Arc::clone(&questions);
         // Ends with the test's process; it holds nothing but its port.
         std::thread::spawn(move || {
             let mut question = [0; 512];
             while let Ok((len, from)) = socket.recv_from(&mut question) {
+                asked.fetch_add(1, Ordering::Relaxed);
                 let manner = *current.lock().unwrap();
                 if let Some(answer) = answer(manner, &question[..len]) {
                     let _ = socket.send_to(&answer, from);
                 }
             }
         });
-        Self { address, manner }
+        Self { address, manner, questions }
     }
 
     fn set(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
+    }
+
+    fn questions(&self) -> usize {
+        self.questions.load(Ordering::Relaxed)
     }
 
     fn flag(&self) -> [String; 2] {
@@ -208,6 +217,19 @@ async fn a_silent_time_server_delays_nothing() {
     let mut live = server.sse("t", "from=latest").await;
     publish(&server, json!({"data": "due", "available_at": at})).await;
     assert_eq!(live.event().await["available_at"], at);
+}
+
+#[tokio::test]
+async fn that_no_time_server_answers_is_said_once() {
+    let ntp = TimeServer::start(Manner::Noise);
+    let (server, _dir) = start(&[&ntp], 200).await;
+    until("further tries", async || ntp.questions() >= 4).await;
+    assert_eq!(server.log().matches("the machine's clock counts").count(), 1, "{}", server.log());
+    // Once one has answered, it is news again.
+    ntp.set(Manner::Off(0));
+    until("the clock follows", async || metric(&server, "clock_follows_servers").await == Some(1.0)).await;
+    ntp.set(Manner::Noise);
+    until("it is said", async || server.log().contains("no time server answers any more")).await;
 }
 
 #[tokio::test]

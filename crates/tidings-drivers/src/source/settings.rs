@@ -27,6 +27,8 @@ pub struct Settings {
     pub full_rows: bool,
     /// PostgreSQL: whether what `pg_logical_emit_message` says becomes events too.
     pub messages: bool,
+    /// The binary log: whether an event waits until other sessions see its transaction.
+    pub wait_until_seen: bool,
     /// Triggers: the table that they fill, if not the usual one.
     pub outbox: Option<String>,
     /// Triggers: how often to look where nothing wakes us.

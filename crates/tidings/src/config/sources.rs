@@ -28,6 +28,7 @@ pub struct Source {
     pub full_rows: bool,
     #[serde(default)]
     pub messages: bool,
+    pub wait_until_seen: Option<bool>,
     pub outbox: Option<String>,
     pub poll_ms: Option<u64>,
     pub heartbeat_ms: Option<u64>,
@@ -115,6 +116,7 @@ impl Source {
             publication: self.publication.clone(),
             full_rows: self.full_rows,
             messages: self.messages,
+            wait_until_seen: self.wait_until_seen.unwrap_or(true),
             outbox: self.outbox.clone(),
             poll_ms: self.poll_ms.unwrap_or(250),
             heartbeat_ms: self.heartbeat_ms.unwrap_or(10_000),

@@ -75,12 +75,16 @@ impl Drop for Bare {
 }
 
 /// From the insert to a client of each kind, at 100 transactions a second: how much longer than the bare client it
-/// waits, and how much more it may.
-pub fn latency<D: Database>(stage: &Stage, figure: &str) -> Result<Vec<Row>> {
+/// waits, and how much more it may. `server` captures the table.
+pub fn latency<D: Database>(
+    stage: &Stage,
+    figure: &str,
+    server: impl FnOnce(&D) -> Result<Server>,
+) -> Result<Vec<Row>> {
     let count = if stage.is_quick { 200 } else { 3000 };
     let db = D::start()?;
     let bare = percentiles(db.shell(), &db.bare(stage)?.seen, count)?;
-    let server = db.server(stage)?;
+    let server = server(&db)?;
     let mut rows = Vec::new();
     for door in Door::ALL {
         let ours = percentiles(db.shell(), &door.follow(&server, "items")?, count)?;

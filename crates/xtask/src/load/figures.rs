@@ -96,6 +96,11 @@ pub const ALL: &[Figure] = &[
         take: mariadb::latency,
     },
     Figure {
+        name: "mariadb-unseen",
+        what: "the same, and no event waits until other sessions see its row",
+        take: mariadb::latency_unseen,
+    },
+    Figure {
         name: "mariadb-rate",
         what: "rows captured a second, in transactions of 1 and of 200 rows, against a bare client",
         take: mariadb::rate,

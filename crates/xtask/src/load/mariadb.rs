@@ -22,7 +22,13 @@ const SETTINGS: [&str; 5] = [
 const TABLE: &str = "create table items (id bigint auto_increment primary key, body text)";
 
 pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
-    capture::latency::<Database>(stage, "mariadb-latency")
+    capture::latency(stage, "mariadb-latency", |db: &Database| db.server_with(stage, ""))
+}
+
+/// Told as the bare client is: by the log, whether others see it or not.
+pub fn latency_unseen(stage: &Stage) -> Result<Vec<Row>> {
+    let server = |db: &Database| db.server_with(stage, "wait_until_seen = false\n");
+    capture::latency(stage, "mariadb-unseen", server)
 }
 
 pub fn rate(stage: &Stage) -> Result<Vec<Row>> {
@@ -37,6 +43,28 @@ struct Database {
 impl Database {
     fn url(&self) -> String {
         format!("mysql://root@127.0.0.1:{}/test", self.peer.port())
+    }
+
+    fn server_with(&self, stage: &Stage, more: &str) -> Result<Server> {
+        let settings = stage.fresh_path("tidings.toml");
+        let url = self.url();
+        std::fs::write(
+            &settings,
+            format!(
+                "{NO_PINGS}[[sources]]\nname = \"load\"\nkind = \"mysql\"\nurl = \"{url}\"\n{more}\
+                 tables = [{{name = \"items\", rows = \"*\"}}]\n"
+            ),
+        )?;
+        let server = stage.server_with(&["--config", settings.to_str().context("a path in UTF-8")?])?;
+        // What was written before it knew where it stands would never come.
+        let begun = Instant::now();
+        while !server.text("/v1/sources")?.contains("\"streaming\"") {
+            if begun.elapsed() > PATIENCE {
+                bail!("it does not capture: {}", server.text("/v1/sources")?);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
     }
 }
 
@@ -71,25 +99,7 @@ impl capture::Database for Database {
     }
 
     fn server(&self, stage: &Stage) -> Result<Server> {
-        let settings = stage.fresh_path("tidings.toml");
-        let url = self.url();
-        std::fs::write(
-            &settings,
-            format!(
-                "{NO_PINGS}[[sources]]\nname = \"load\"\nkind = \"mysql\"\nurl = \"{url}\"\n\
-                 tables = [{{name = \"items\", rows = \"*\"}}]\n"
-            ),
-        )?;
-        let server = stage.server_with(&["--config", settings.to_str().context("a path in UTF-8")?])?;
-        // What was written before it knew where it stands would never come.
-        let begun = Instant::now();
-        while !server.text("/v1/sources")?.contains("\"streaming\"") {
-            if begun.elapsed() > PATIENCE {
-                bail!("it does not capture: {}", server.text("/v1/sources")?);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(server)
+        self.server_with(stage, "")
     }
 
     fn bare(&self, stage: &Stage) -> Result<Bare> {

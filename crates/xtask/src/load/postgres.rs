@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const TABLE: &str = "create table items (id bigint generated always as identity primary key, body text)";
 
 pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
-    capture::latency::<Database>(stage, "postgres-latency")
+    capture::latency(stage, "postgres-latency", |db: &Database| db.server(stage))
 }
 
 pub fn rate(stage: &Stage) -> Result<Vec<Row>> {

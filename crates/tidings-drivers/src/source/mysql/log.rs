@@ -65,7 +65,7 @@ impl Driver {
         let heartbeat = Duration::from_millis(self.settings.heartbeat_ms.max(100));
         let from = From { position: mark.position.clone(), server_id: self.server_id, heartbeat };
         let mut stream = Stream::open(&self.place, &from).await?;
-        let visible = Visible::new(&self.place, &mark.position).await?;
+        let visible = Visible::new(&self.place, &mark.position, self.settings.wait_until_seen).await?;
         desk.report.position(mark.position.to_string());
         desk.report.streaming();
         let (tx, rx) = mpsc::channel(delivery::QUEUE);

@@ -32,9 +32,10 @@ pub struct Visible {
 type Spot = (u64, u64);
 
 impl Visible {
-    /// For a source that stands at `position`. A place in a file says nothing to MySQL's sessions.
-    pub async fn new(place: &Place, position: &Position) -> Result<Self, Fault> {
-        let can_answer = !matches!(position, Position::File { .. });
+    /// For a source that stands at `position`; asks nothing unless that is wanted. A place in a file says nothing to
+    /// MySQL's sessions.
+    pub async fn new(place: &Place, position: &Position, is_wanted: bool) -> Result<Self, Fault> {
+        let can_answer = is_wanted && !matches!(position, Position::File { .. });
         let connection = if can_answer { Some(place.connect().await?) } else { None };
         Ok(Self { place: place.clone(), connection, can_answer, seen: None, is_patient: true })
     }

@@ -1,11 +1,12 @@
 //! Timers that may be a little off, and cost little for that.
 //!
-//! Idle connections are looked at together, a few times a second, instead of each at its own millisecond: what wakes
-//! the processor for one finds the work of hundreds, and the caches still know how it goes.
+//! Idle connections are looked at together, at moments a second apart, instead of each at its own millisecond: what
+//! wakes the processor for one finds the work of hundreds, and the caches still know how it goes.
 //!
-//! For request heads there is a timer that costs nothing while they arrive in time. The HTTP library arms a timer before each request's head and drops it when the head is there. In the
-//! runtime's timer wheel that is a lock and an entry twice a request. Here it is only a deadline that is
-//! looked at whenever the connection is polled, and `listen` polls each connection now and then.
+//! For request heads there is a timer that costs nothing while they arrive in time. The HTTP library arms one before
+//! each request's head and drops it when the head is there. In the runtime's timer wheel that is a lock and an entry
+//! twice a request. Here it is only a deadline that is looked at whenever the connection is polled, and `listen`
+//! polls each connection now and then.
 
 use hyper::rt::{Sleep, Timer};
 use std::future::Future;
@@ -14,9 +15,9 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// Connections are looked at this often within the time that each is left alone.
+/// The moments in common lie this part of a wait apart.
 const PARTS: u32 = 15;
-/// And at least this often.
+/// And no further than this.
 const STEP_MAX: Duration = Duration::from_secs(1);
 
 /// Deadlines that are noticed late by at most the time between two polls.

@@ -93,14 +93,17 @@ impl Inbox {
 
     /// Queues a job, or does it.
     fn enter(&self, job: Job) -> Result<(), Error> {
-        let may_write = job.weight <= IN_PLACE_BYTES_MAX && may_block();
         let mut state = self.lock();
         if state.closed {
             return Err(Error::Closed);
         }
-        if may_write && state.is_asleep && state.resting.as_ref().is_some_and(|writer| writer.is_quick()) {
+        // Asked only while the writer sleeps: where many commit it seldom does.
+        if state.is_asleep
+            && job.weight <= IN_PLACE_BYTES_MAX
+            && may_block()
+            && let Some(writer) = state.resting.take_if(|writer| writer.is_quick())
+        {
             state.is_asleep = false;
-            let writer = state.resting.take().expect("just looked at");
             drop(state);
             self.write(writer, job);
             return Ok(());

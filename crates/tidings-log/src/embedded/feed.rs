@@ -47,14 +47,23 @@ impl<T: Clone> Feed<T> {
 
     /// Adds an item that holds `bytes` of memory, and answers its number.
     pub fn push(&self, item: T, bytes: usize) -> u64 {
+        let number = self.lay_down(item, bytes);
+        self.rouse();
+        number
+    }
+
+    /// [`Feed::push`] for who has something more urgent to do than waking the follower, and does it then.
+    pub fn lay_down(&self, item: T, bytes: usize) -> u64 {
         let mut state = self.lock();
         state.items.push_back((item, bytes));
         state.bytes += bytes;
         state.pushed += 1;
-        let number = state.pushed;
-        drop(state);
+        state.pushed
+    }
+
+    /// Wakes the follower.
+    pub fn rouse(&self) {
         self.filled.notify_one();
-        number
     }
 
     /// The number of the item pushed last.

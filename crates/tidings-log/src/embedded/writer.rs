@@ -3,7 +3,7 @@
 //! There is one writer, and a thread for it; a committer may borrow it while it rests (see `inbox`).
 //!
 //! Order of a group: decide and encode, one write, one sync, then show it to readers, hand it to the followers,
-//! tell the observer, and at last answer. Owns: the segment being written, and the decision to stop writing
+//! tell the observer, answer, and at last wake the followers. Owns: the segment being written, and the decision to stop writing
 //! forever (I9). Never: waits for a timer, holds a lock while it writes.
 
 use super::disk::{Disk, Tape};
@@ -73,6 +73,12 @@ pub struct Pace {
     sync: Duration,
 }
 
+/// Who has something to apply.
+struct Followers {
+    side: bool,
+    index: bool,
+}
+
 impl Writer {
     /// Writes until the inbox is closed and empty.
     pub fn run(self: Box<Self>) {
@@ -105,8 +111,15 @@ impl Writer {
             done.into_iter().for_each(|job| job.answer(Err(e.clone())));
             return;
         }
-        self.publish(group);
+        let followers = self.publish(group);
         done.into_iter().for_each(|job| job.answer(Ok(())));
+        // After those who wait for the events: where no core is free, a woken thread runs before them.
+        if followers.side {
+            self.side.feed.rouse();
+        }
+        if followers.index {
+            self.index.feed.rouse();
+        }
     }
 
     /// Makes sure that a group may be written now.
@@ -218,8 +231,8 @@ impl Writer {
         Error::Unknown(self.read_only.get_or_init(|| reason).clone())
     }
 
-    /// Shows a durable group to readers, followers and the observer.
-    fn publish(&mut self, mut group: Group) {
+    /// Shows a durable group to readers and the observer, and answers which followers are to be woken for it.
+    fn publish(&mut self, mut group: Group) -> Followers {
         let catalog = self.catalog.clone();
         let moment = catalog.change();
         let end = group.base + group.bytes.len() as u64;
@@ -255,11 +268,14 @@ impl Writer {
         }
         let bytes = Bytes::from(std::mem::take(&mut group.bytes));
         let written = Arc::new(Written { segment: group.segment, at: base, bytes: bytes.clone() });
-        let push = |feed: &Feed<News>| feed.push(News::Written(written.clone()), bytes.len() + 256);
-        if group.for_side && !bytes.is_empty() {
+        let push = |feed: &Feed<News>| feed.lay_down(News::Written(written.clone()), bytes.len() + 256);
+        let is_written = !bytes.is_empty();
+        let followers =
+            Followers { side: group.for_side && is_written, index: group.for_index && is_written };
+        if followers.side {
             self.stage.pushed_to_side(push(&self.side.feed));
         }
-        if group.for_index && !bytes.is_empty() {
+        if followers.index {
             self.stage.pushed_to_index(push(&self.index.feed));
         }
         drop(moment);
@@ -275,6 +291,7 @@ impl Writer {
             self.asked_for += 1;
             self.keeper.push(Chore::Prepare(self.asked_for));
         }
+        followers
     }
 
     /// Tells the observer, one call for neighbouring runs of a topic.

@@ -5,7 +5,7 @@
 
 mod encoded;
 
-pub use encoded::Encoded;
+pub use encoded::{Encoded, HEAD, framed};
 
 /// For servers.
 pub mod server {

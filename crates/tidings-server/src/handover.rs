@@ -124,9 +124,11 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.tcp {
-            Some(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        match (&mut self.tcp, bufs) {
+            // What a call is answered with is in one piece, and the system takes that with less ado.
+            (Some(tcp), [buf]) => Pin::new(tcp).poll_write(cx, buf),
+            (Some(tcp), bufs) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            (None, _) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Owns: sockets, frames, statuses. A door decodes, calls the engine, encodes; it decides nothing about
 //! events. Never: reads the environment, installs a subscriber for logs, or exits.
 
+mod beside;
 mod caller;
 mod coarse;
 mod config;

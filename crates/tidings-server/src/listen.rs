@@ -2,6 +2,7 @@
 //!
 //! Owns: the listeners (one for everything, and one for gRPC alone where that is set), the bound on connections, and their end on shutdown. Never: knows a route.
 
+use crate::beside::{Beside, Together};
 use crate::coarse::Coarse;
 use crate::grpc::{Grpc, Pulses};
 use crate::handover::{Handover, Io};
@@ -10,9 +11,10 @@ use crate::{Door, TlsFiles, grpc, http};
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -224,7 +226,8 @@ async fn serve(
         Either::Right(routes.call(request.map(axum::body::Body::new)))
     });
     let limits = door.tidings.limits();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let beside = Beside::default();
+    let mut builder = auto::Builder::new(beside.clone());
     builder
         .http1()
         .timer(Coarse)
@@ -240,6 +243,7 @@ async fn serve(
         .max_header_list_size(64 << 10);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(transport), service);
     let mut connection = pin!(connection);
+    let together = Together::new(beside);
     let stop = door.services.stop();
     // What a client does wrong on its connection is its own business; errors end it.
     // Polling it now and then is what makes the deadline of a slow request head seen.
@@ -249,15 +253,19 @@ async fn serve(
     loop {
         tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
+            _ = poll_fn(|cx| together.poll(connection.as_mut(), cx)) => return,
             Some(looked) = besides.next() => match looked {
-                None => break connection.as_mut().graceful_shutdown(),
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    together.look_again();
+                    break;
+                }
                 Some(_) if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) => return,
                 Some(looks) => besides.push(next_look(stop, looks)),
             },
         }
     }
-    let _ = connection.await;
+    let _ = poll_fn(|cx| together.poll(connection.as_mut(), cx)).await;
 }
 
 /// Waits until the connection is to be looked at; `None` when it is to end.

@@ -12,6 +12,7 @@ mod protobuf;
 mod pulse;
 mod single;
 mod status;
+mod streamed;
 mod surround;
 #[cfg(test)]
 mod tests;

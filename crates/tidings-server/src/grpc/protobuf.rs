@@ -9,7 +9,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use serde::Deserialize as _;
 use tidings_engine::{Entry, Format, Gap};
 use tidings_model::{Attributes, Cursor, Event, Timestamp, Topic};
-use tidings_proto::Encoded;
+use tidings_proto::{Encoded, framed};
 
 /// `tidings.v1.SubscribeResponse` with the topic's own cursor.
 const SUBSCRIBE: Format = Format(4);
@@ -26,13 +26,13 @@ const ITEM_CURSOR: u32 = 15;
 /// The event as an answer of `Subscribe`; `own` where the reader's cursor is another than the topic's own.
 pub fn subscribed(entry: &Entry, own: Option<&Cursor>) -> Encoded {
     let shared = entry.encoded(SUBSCRIBE, |event| {
-        let mut out = Vec::with_capacity(event.record().as_bytes().len() + 256);
-        message(&mut out, ITEM_EVENT, |out| native(out, event));
-        // An event that is not stored has no position.
-        if !event.is_passing() {
-            text(&mut out, ITEM_CURSOR, &crate::wire::own_cursor(event).to_string());
-        }
-        out.into()
+        framed(event.record().as_bytes().len() + 256, |out| {
+            message(out, ITEM_EVENT, |out| native(out, event));
+            // An event that is not stored has no position.
+            if !event.is_passing() {
+                text(out, ITEM_CURSOR, &crate::wire::own_cursor(event).to_string());
+            }
+        })
     });
     // Of a field that stands there twice, the later counts.
     let own = own.map_or_else(Bytes::new, |cursor| {
@@ -40,17 +40,15 @@ pub fn subscribed(entry: &Entry, own: Option<&Cursor>) -> Encoded {
         text(&mut out, ITEM_CURSOR, &cursor.to_string());
         out.into()
     });
-    Encoded { shared: shared.clone(), own }
+    Encoded::of_frame(shared.clone(), own)
 }
 
 /// The event as an answer of `StreamEvents`.
 pub fn streamed(entry: &Entry) -> Encoded {
     let shared = entry.encoded(STREAM_EVENTS, |event| {
-        let mut out = Vec::with_capacity(event.record().as_bytes().len() + 128);
-        message(&mut out, 1, |out| relay(out, event));
-        out.into()
+        framed(event.record().as_bytes().len() + 128, |out| message(out, 1, |out| relay(out, event)))
     });
-    shared.clone().into()
+    Encoded::of_frame(shared.clone(), Bytes::new())
 }
 
 pub fn gap(gap: &Gap, cursor: &Cursor) -> Encoded {

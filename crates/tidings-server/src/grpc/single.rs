@@ -14,7 +14,7 @@ use crate::rates::Call;
 use crate::refusal::Refusal;
 use crate::{Door, gate};
 use axum::body::Body;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::request;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
@@ -25,14 +25,13 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tidings_model::Code;
+use tidings_proto::HEAD;
 use tidings_proto::server::tidings::v1;
 use tonic::{Code as Kind, Status};
 
 /// This method in the table, whose first it is.
 const METHOD: &str = METHODS[0];
-const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-/// Bytes before a message.
-const HEAD: usize = 5;
+pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Whether a call can be answered here.
 pub fn is_for<B>(request: &Request<B>) -> bool {
@@ -86,7 +85,7 @@ where
 }
 
 /// All that is sent before the end of the call, in one piece.
-async fn whole<B>(body: B, within_ms: u64, max: usize) -> Result<Bytes, Status>
+pub async fn whole<B>(body: B, within_ms: u64, max: usize) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -98,7 +97,7 @@ where
 }
 
 /// The one message of a call.
-fn unframed(call: &Bytes, max: usize) -> Result<Bytes, Status> {
+pub fn unframed(call: &Bytes, max: usize) -> Result<Bytes, Status> {
     let incomplete = |what: &str| Status::from(Refusal::new(Code::BodyIncomplete, what));
     let Some((head, message)) = call.split_at_checked(HEAD) else {
         return Err(incomplete("the call has no message"));
@@ -114,20 +113,12 @@ fn unframed(call: &Bytes, max: usize) -> Result<Bytes, Status> {
     match message.len() {
         sent if sent == len => Ok(call.slice(HEAD..)),
         sent if sent < len => Err(incomplete("the call broke off within its message")),
-        _ => Err(status::of(Refusal::new(
-            Code::EventInvalid,
-            "Publish takes one message; PublishStream takes many",
-        ))),
+        _ => Err(status::of(Refusal::new(Code::EventInvalid, "the call takes one message"))),
     }
 }
 
 fn framed(message: &v1::PublishResponse) -> Bytes {
-    let len = message.encoded_len();
-    let mut out = BytesMut::with_capacity(HEAD + len);
-    out.put_u8(0);
-    out.put_u32(len as u32);
-    message.encode(&mut out).expect("there is room for it");
-    out.freeze()
+    tidings_proto::framed(message.encoded_len(), |out| message.encode_raw(out))
 }
 
 fn too_large(max: usize) -> Status {

@@ -4,7 +4,7 @@
 //! a message.
 
 use super::pulse::Pulse;
-use super::{Grpc, METHODS, Pulses, event_relay, status};
+use super::{Grpc, METHODS, Pulses, event_relay, status, streamed};
 use crate::caller::Caller;
 use crate::metrics::GrpcCalls;
 use crate::rates::Call;
@@ -51,9 +51,16 @@ pub async fn call(grpc: &Grpc, request: Request<Body>) -> Response<Body> {
     }
     let request = Request::from_parts(head, Timed::new(body, within));
     // A panic is a broken invariant within one call; the others go on.
+    let panicked = |_| status::of(Refusal::internal("a handler panicked"));
+    if streamed::is_for(&request) {
+        let opened = AssertUnwindSafe(streamed::open(door, request)).catch_unwind().await;
+        return match opened.map_err(panicked).flatten() {
+            Ok(messages) => streamed::answer(messages, pulse, Tally::new(door.metrics.grpc(), method)),
+            Err(status) => finish(door.metrics.grpc(), method, pulse, status.into_http()),
+        };
+    }
     let answered = AssertUnwindSafe(grpc.dispatch(request)).catch_unwind().await;
-    let response =
-        answered.unwrap_or_else(|_| status::of(Refusal::internal("a handler panicked")).into_http());
+    let response = answered.unwrap_or_else(|panic| panicked(panic).into_http());
     finish(door.metrics.grpc(), method, pulse, response)
 }
 

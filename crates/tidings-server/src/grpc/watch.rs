@@ -12,10 +12,10 @@ use crate::{Door, metrics};
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tidings_engine::{Error, Item, Step, Subscription};
 use tidings_model::{Code, Cursor, Principal, Watcher};
@@ -45,7 +45,6 @@ pub struct Watch<W> {
     besides: FuturesUnordered<Pin<Box<dyn Future<Output = Beside> + Send>>>,
     beat_every: Duration,
     sent: u64,
-    is_over: bool,
     _open: metrics::Open,
 }
 
@@ -69,11 +68,67 @@ impl Watcher for Bell {
 }
 
 /// The messages of a stream.
-pub type Messages = Pin<Box<dyn futures_util::Stream<Item = Result<Encoded, Status>> + Send>>;
+pub struct Messages<W>(State<W>);
+
+impl<W> Messages<W> {
+    /// A message that needs no looking for.
+    pub fn at_hand(&mut self) -> Option<Encoded> {
+        match &mut self.0 {
+            State::AtHand(watch) => watch.out.pop_front(),
+            State::Asking(_) | State::Over => None,
+        }
+    }
+}
+
+enum State<W> {
+    /// The next message comes from what is at hand.
+    AtHand(Box<Watch<W>>),
+    /// It has to be read from the log, or the caller's rights have to be asked for.
+    Asking(Asking<W>),
+    Over,
+}
+
+/// Gives the stream's state back when it is done.
+type Asking<W> = Pin<Box<dyn Future<Output = (Box<Watch<W>>, Result<(), Status>)> + Send>>;
+
+impl<W: Wire> futures_util::Stream for Messages<W> {
+    type Item = Result<Encoded, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let ended = match &mut self.0 {
+                State::AtHand(watch) => match ready!(watch.poll_at_hand(cx)) {
+                    Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
+                    Ok(None) => None,
+                    Err(status) => Some(status),
+                },
+                State::Asking(asking) => {
+                    let (watch, asked) = ready!(asking.as_mut().poll(cx));
+                    self.0 = State::AtHand(watch);
+                    match asked {
+                        Ok(()) => continue,
+                        Err(status) => Some(status),
+                    }
+                }
+                State::Over => return Poll::Ready(None),
+            };
+            let state = std::mem::replace(&mut self.0, State::Over);
+            if let Some(status) = ended {
+                return Poll::Ready(Some(Err(status)));
+            }
+            if let State::AtHand(mut watch) = state {
+                self.0 = State::Asking(Box::pin(async move {
+                    let asked = watch.ask().await;
+                    (watch, asked)
+                }));
+            }
+        }
+    }
+}
 
 impl<W: Wire> Watch<W> {
     /// The messages that `subscription` yields.
-    pub fn open(door: &Door, subscription: Subscription, wire: W) -> Messages {
+    pub fn open(door: &Door, subscription: Subscription, wire: W) -> Messages<W> {
         let config = &door.config;
         let beat_every = Duration::from_millis(config.heartbeat_ms.min(config.ping_ms));
         let mut watch = Self {
@@ -84,7 +139,6 @@ impl<W: Wire> Watch<W> {
             besides: FuturesUnordered::new(),
             beat_every,
             sent: 0,
-            is_over: false,
             _open: door.metrics.open_grpc(),
             door: door.clone(),
             subscription,
@@ -99,62 +153,49 @@ impl<W: Wire> Watch<W> {
         if !begin.positions.is_empty() {
             watch.out.extend(watch.wire.moved(&begin));
         }
-        // Boxed: it goes in and out with every message.
-        Box::pin(futures_util::stream::unfold(Box::new(watch), |mut watch| async move {
-            let next = watch.next().await?;
-            Some((next, watch))
-        }))
+        Messages(State::AtHand(Box::new(watch)))
     }
 
-    async fn next(&mut self) -> Option<Result<Encoded, Status>> {
-        if let Some(message) = self.out.pop_front() {
-            return Some(Ok(message));
-        }
-        if self.is_over {
-            return None;
-        }
-        let next = self.item().await;
-        self.is_over = next.is_err();
-        Some(next)
-    }
-
-    async fn item(&mut self) -> Result<Encoded, Status> {
+    /// The next message; none if that takes [`Watch::ask`].
+    fn poll_at_hand(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, Status>> {
         loop {
-            self.renew().await?;
+            if let Some(message) = self.out.pop_front() {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            if !self.who.is_current() {
+                return Poll::Ready(Ok(None));
+            }
             match self.subscription.step() {
                 Step::Item(item) => self.put(item),
-                Step::Idle => self.news().await?,
-                Step::Behind => tokio::select! {
-                    biased;
-                    Some(beside) = self.besides.next() => self.hear(beside)?,
-                    read = self.subscription.next_read() => {
-                        let read = read.map_err(status::of)?;
-                        // Meanwhile the rights may have gone.
-                        self.renew().await?;
-                        read.into_iter().for_each(|item| self.put(item));
-                    }
+                Step::Behind => return Poll::Ready(Ok(None)),
+                Step::Idle => match self.besides.poll_next_unpin(cx) {
+                    Poll::Ready(Some(beside)) => self.hear(beside)?,
+                    _ => ready!(self.subscription.poll_news(cx)),
                 },
             }
-            if let Some(message) = self.out.pop_front() {
-                return Ok(message);
+        }
+    }
+
+    /// Asks for the caller's rights if they have changed, and reads on in the log otherwise.
+    async fn ask(&mut self) -> Result<(), Status> {
+        if !self.who.is_current() {
+            return self.renew().await;
+        }
+        tokio::select! {
+            biased;
+            Some(beside) = self.besides.next() => self.hear(beside),
+            read = self.subscription.next_read() => {
+                let read = read.map_err(status::of)?;
+                // Meanwhile the rights may have gone.
+                self.renew().await?;
+                read.into_iter().for_each(|item| self.put(item));
+                Ok(())
             }
         }
     }
 
     fn put(&mut self, item: Item) {
         self.sent += self.wire.encode(&self.subscription, item, &mut self.out);
-    }
-
-    /// Waits for something to look at.
-    async fn news(&mut self) -> Result<(), Status> {
-        let heard = poll_fn(|cx| match self.besides.poll_next_unpin(cx) {
-            Poll::Ready(Some(beside)) => Poll::Ready(Some(beside)),
-            _ => self.subscription.poll_news(cx).map(|()| None),
-        });
-        match heard.await {
-            Some(beside) => self.hear(beside),
-            None => Ok(()),
-        }
     }
 
     fn hear(&mut self, beside: Beside) -> Result<(), Status> {

@@ -111,12 +111,12 @@ impl events_server::Events for Events {
         queue::unlock(&self.door, &request).await
     }
 
-    type StreamEventsStream = Messages;
+    type StreamEventsStream = Messages<stream::Relay>;
 
     async fn stream_events(
         &self,
         request: Request<relay::StreamEventsRequest>,
-    ) -> Result<Response<Messages>, Status> {
+    ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let who = caller(&request);
         stream::stream(&self.door, who, request.get_ref()).await.map(Response::new)
     }

@@ -17,7 +17,7 @@ pub async fn stream(
     door: &Door,
     who: Arc<Principal>,
     request: &relay::StreamEventsRequest,
-) -> Result<Messages, Status> {
+) -> Result<Messages<Relay>, Status> {
     let (topic, filter) = read(request)?;
     let subscription = door.tidings.subscribe(who, vec![topic], &From::Latest, &filter).await;
     Ok(Watch::open(door, subscription.map_err(status::of)?, Relay))
@@ -29,7 +29,7 @@ fn read(request: &relay::StreamEventsRequest) -> Result<(Topic, Filter), Refusal
 }
 
 /// `eventrelay.StreamEventsResponse`, which has no place for a position or a gap.
-struct Relay;
+pub struct Relay;
 
 impl Wire for Relay {
     fn encode(&mut self, _: &Subscription, item: Item, out: &mut VecDeque<Encoded>) -> u64 {

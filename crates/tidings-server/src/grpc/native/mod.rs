@@ -10,6 +10,7 @@ mod subscribe;
 pub use event::read;
 pub use publish::publish;
 use publish_stream::Acknowledgements;
+pub use subscribe::{Native, subscribe};
 
 use super::watch::Messages;
 use crate::Door;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use tidings_model::Principal;
 use tidings_proto::Encoded;
 use tidings_proto::server::tidings::v1::{self, events_server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 /// The service.
 pub struct Events {
@@ -34,7 +35,11 @@ impl Events {
 
 /// The caller, whom `surround` has found.
 pub fn caller<T>(request: &Request<T>) -> Arc<Principal> {
-    request.extensions().get().cloned().unwrap_or_else(|| Arc::new(Principal::nobody()))
+    caller_in(request.extensions())
+}
+
+pub fn caller_in(extensions: &Extensions) -> Arc<Principal> {
+    extensions.get().cloned().unwrap_or_else(|| Arc::new(Principal::nobody()))
 }
 
 /// Whose calls count together where the caller has no id.
@@ -67,9 +72,12 @@ impl events_server::Events for Events {
         pull::pull(&self.door, &who, request.get_ref()).await.map(Response::new)
     }
 
-    type SubscribeStream = Messages;
+    type SubscribeStream = Messages<subscribe::Native>;
 
-    async fn subscribe(&self, request: Request<v1::SubscribeRequest>) -> Result<Response<Messages>, Status> {
+    async fn subscribe(
+        &self,
+        request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
         let who = caller(&request);
         subscribe::subscribe(&self.door, who, request.into_inner()).await.map(Response::new)
     }

@@ -18,7 +18,7 @@ pub async fn subscribe(
     door: &Door,
     who: Arc<Principal>,
     request: v1::SubscribeRequest,
-) -> Result<Messages, Status> {
+) -> Result<Messages<Native>, Status> {
     let filter = filter(&request.filter, &request.names)?;
     let (topics, from) = addresses(&request)?;
     let wire = Native { is_single: topics.len() == 1 };
@@ -42,7 +42,7 @@ fn addresses(request: &v1::SubscribeRequest) -> Result<(Vec<Topic>, From), Refus
 }
 
 /// `tidings.v1.SubscribeResponse`.
-struct Native {
+pub struct Native {
     /// The one topic's own cursor is the reader's.
     is_single: bool,
 }

@@ -96,7 +96,8 @@ impl Together {
         Self { connection: bell(CONNECTION), call: bell(CALL), beside }
     }
 
-    /// To be called after something was done to the connection from outside.
+    /// Polls the connection once more though nothing woke it: something was done to it from outside, or it is to look at
+    /// the time.
     pub fn look_again(&self) {
         self.beside.own.news.ring(CONNECTION);
     }

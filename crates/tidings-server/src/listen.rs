@@ -261,7 +261,10 @@ async fn serve(
                     break;
                 }
                 Some(_) if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) => return,
-                Some(looks) => besides.push(next_look(stop, looks)),
+                Some(looks) => {
+                    together.look_again();
+                    besides.push(next_look(stop, looks));
+                }
             },
         }
     }

@@ -5,6 +5,7 @@
 //! Never: decides who may see a row; loses or repeats a change: a position is committed together with the events.
 
 mod fault;
+mod looks;
 mod mysql;
 mod postgres;
 mod settings;

@@ -9,13 +9,9 @@ use super::delivery::Delivery;
 use super::fault::fault;
 use super::position::{Mark, Position};
 use crate::source::Fault;
+use crate::source::looks::{Looks, WITHIN};
 use mysql_async::prelude::{FromRow, Queryable as _};
 use mysql_async::{Conn, Error};
-use std::time::{Duration, Instant};
-
-/// How long to wait at most, and how often to look.
-const WITHIN: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Asks over a connection of its own, once for what is committed together.
 pub struct Visible {
@@ -42,17 +38,15 @@ impl Visible {
 
     /// Waits until other sessions see everything that was read up to and with `delivery`.
     pub async fn wait(&mut self, delivery: &Delivery) -> Result<(), Fault> {
-        let begun = Instant::now();
+        let mut looks = Looks::begin();
         while self.can_answer && !delivery.events.is_empty() {
-            match self.sees(delivery).await? {
-                Some(false) if self.is_patient && begun.elapsed() < WITHIN => {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-                Some(is_seen) => {
-                    self.is_patient = is_seen;
-                    break;
-                }
-                None => self.can_answer = false,
+            let Some(is_seen) = self.sees(delivery).await? else {
+                self.can_answer = false;
+                break;
+            };
+            if is_seen || !self.is_patient || !looks.again().await {
+                self.is_patient = is_seen;
+                break;
             }
         }
         Ok(())

@@ -6,27 +6,23 @@
 
 use super::sentence::failed;
 use crate::source::Fault;
-use std::time::{Duration, Instant};
+use crate::source::looks::Looks;
 use tokio_postgres::{Client, SimpleQueryMessage};
-
-/// How long to wait at most, and how often to look.
-const WITHIN: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Waits until other sessions see the transactions `xids`, all of them committed.
 pub async fn wait(client: &Client, xids: &[u32]) -> Result<(), Fault> {
-    let begun = Instant::now();
-    while !xids.is_empty() && begun.elapsed() < WITHIN {
+    let mut looks = Looks::begin();
+    while !xids.is_empty() {
         // A simple query is one way there and back; the other kind prepares itself first.
         let answer = client.simple_query("select pg_current_snapshot()").await.map_err(|e| failed(&e))?;
         let snapshot = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Snapshot::parse(row.get(0)?),
             _ => None,
         });
-        if snapshot.is_none_or(|snapshot| xids.iter().all(|xid| snapshot.sees(*xid))) {
-            return Ok(());
+        let is_seen = snapshot.is_none_or(|snapshot| xids.iter().all(|xid| snapshot.sees(*xid)));
+        if is_seen || !looks.again().await {
+            break;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
 }

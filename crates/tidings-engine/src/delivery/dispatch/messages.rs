@@ -16,6 +16,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_model::{Timestamp, Uuid};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Time between the end of a commit and the next, for more to gather.
@@ -238,7 +239,13 @@ impl Dispatch {
         if is_gone {
             self.tell(id, Trouble::Paused, Some(&delivery), json!({}));
             let destinations = self.tidings.destinations();
+            // Whoever sees that it is paused finds the delivery that says why.
+            let (written, is_written) = oneshot::channel();
+            self.asking.push(written);
             self.services.spawn("pause of a destination", async move {
+                if is_written.await.is_err() {
+                    return; // The server stops; the receiver will say it again.
+                }
                 if let Err(error) = destinations.set_paused(id, true).await {
                     tracing::warn!(%error, destination = %id, "a destination whose receiver is gone could not be paused");
                 }

@@ -7,7 +7,7 @@
 
 mod database;
 mod peer;
-mod port;
+pub mod port;
 mod program;
 mod queue;
 

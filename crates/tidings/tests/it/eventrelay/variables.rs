@@ -1,7 +1,7 @@
 //! An environment written for EventRelay.
 
 use super::{SECRET, one, publish, relay, token};
-use crate::harness::{Program, Random, Server, soon};
+use crate::harness::{Program, Server, soon};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -40,17 +40,6 @@ async fn what_means_nothing_here_is_named_once_and_passed_over() {
     assert!(!log.contains("hush"), "{log}");
 }
 
-/// A port that nobody else takes while the test runs: it lies outside the range that clients get theirs from.
-fn free_port() -> u16 {
-    let mut random = Random(u64::from(std::process::id()));
-    loop {
-        let port = 10_000 + random.below(20_000) as u16;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 #[tokio::test]
 async fn its_port_and_its_tls_are_understood() {
     let dir = tempfile::tempdir().unwrap();
@@ -62,7 +51,7 @@ async fn its_port_and_its_tls_are_understood() {
         path.display().to_string()
     };
     let files = [file("web.pem", cert.pem()), file("web.key", signing_key.serialize_pem())];
-    let (program, port) = (Program::new(), free_port());
+    let (program, port) = (Program::new(), peers::port::free());
     let mut command = program.command(dir.path(), &["serve"]);
     command.envs([("ER_JWT_SECRET", SECRET), ("ER_WEB_PORT", &port.to_string()), ("ER_USE_WEB_TLS", "true")]);
     command.envs([("ER_WEB_TLS_CRT_PATH", &files[0]), ("ER_WEB_TLS_KEY_PATH", &files[1])]);

@@ -1,9 +1,9 @@
 //! A server of one test: a temporary data directory, a port, tokens.
 
 use super::program::{Done, Program};
+use super::soon;
 use super::sse::Sse;
 use super::ws::Ws;
-use super::{Random, soon};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -45,13 +45,7 @@ impl Server {
     /// A server that will be started again on the same port. The port lies outside the range from which
     /// clients get theirs, so that nobody takes it while the server is down.
     pub async fn start_to_restart<S: AsRef<str>>(args: &[S]) -> Self {
-        let mut random = Random(u64::from(std::process::id()) << 32 | u64::from(now().subsec_nanos()));
-        loop {
-            let port = 10_000 + random.below(20_000) as u16;
-            if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                return Self::new(port, args).await;
-            }
-        }
+        Self::new(peers::port::free(), args).await
     }
 
     /// The same in an environment.

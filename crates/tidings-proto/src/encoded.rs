@@ -41,7 +41,7 @@ impl Encoded {
     }
 }
 
-/// A frame around a message of `len` bytes that is not compressed, as gRPC over HTTP/2 has it.
+/// A frame around a message that is not compressed, as gRPC over HTTP/2 has it; `len` is about how many bytes it will be.
 pub fn framed(len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut out = Vec::with_capacity(HEAD + len);
     out.put_u8(0);

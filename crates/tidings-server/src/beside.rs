@@ -178,6 +178,13 @@ mod tests {
         poll_fn(|cx| together.poll(connection.as_mut(), cx)).await;
     }
 
+    /// The task in which a call is handled that comes now.
+    async fn handler(beside: &Beside) -> tokio::task::Id {
+        let (end, ended) = oneshot::channel();
+        beside.execute(async move { end.send(tokio::task::id()).unwrap() });
+        ended.await.unwrap()
+    }
+
     #[tokio::test]
     async fn a_call_is_handled_in_the_connections_task_and_only_who_was_woken_is_polled() {
         let beside = Beside::default();
@@ -223,9 +230,7 @@ mod tests {
         let (connection, _) = connection(&beside, vec![]);
         let task = tokio::spawn(serve(beside.clone(), connection));
         for _ in 0..3 {
-            let (end, ended) = oneshot::channel();
-            beside.execute(async move { end.send(tokio::task::id()).unwrap() });
-            assert_eq!(ended.await.unwrap(), task.id());
+            assert_eq!(handler(&beside).await, task.id());
         }
         task.abort();
     }
@@ -241,9 +246,7 @@ mod tests {
             panic!("as if a call had a fault");
         });
         assert!(ended.await.is_err());
-        let (end, ended) = oneshot::channel();
-        beside.execute(async move { end.send(tokio::task::id()).unwrap() });
-        assert_eq!(ended.await.unwrap(), task.id());
+        assert_eq!(handler(&beside).await, task.id());
         assert_eq!(polls.load(Ordering::Relaxed), 1);
         task.abort();
     }

@@ -3,8 +3,8 @@
 //! There is one writer, and a thread for it; a committer may borrow it while it rests (see `inbox`).
 //!
 //! Order of a group: decide and encode, one write, one sync, then show it to readers, hand it to the followers,
-//! tell the observer, answer, and at last wake the followers. Owns: the segment being written, and the decision to stop writing
-//! forever (I9). Never: waits for a timer, holds a lock while it writes.
+//! tell the observer, answer, and at last wake the followers. Owns: the segment being written, and the decision
+//! to stop writing forever (I9). Never: waits for a timer, holds a lock while it writes.
 
 use super::disk::{Disk, Tape};
 use super::entry::Entry;

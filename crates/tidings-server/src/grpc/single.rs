@@ -31,11 +31,23 @@ use tonic::{Code as Kind, Status};
 
 /// This method in the table, whose first it is.
 const METHOD: &str = METHODS[0];
-pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Whether a call can be answered here.
 pub fn is_for<B>(request: &Request<B>) -> bool {
-    request.uri().path() == METHOD && !request.headers().contains_key(ENCODING)
+    is_plain(request, METHOD)
+}
+
+/// Whether it is a call of `method` whose messages are not compressed.
+pub fn is_plain<B>(request: &Request<B>, method: &str) -> bool {
+    request.uri().path() == method && !request.headers().contains_key(ENCODING)
+}
+
+/// An answer that goes well as far as its head.
+pub fn response<B>(body: B) -> Response<B> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 pub async fn call<B>(grpc: &Grpc, peer: Peer, request: Request<B>) -> Response<Body>
@@ -49,12 +61,7 @@ where
     let answered = answered.unwrap_or_else(|_| Err(Refusal::internal("a handler panicked").into()));
     let mut tally = Tally::new(door.metrics.grpc(), METHOD);
     match answered {
-        Ok(message) => {
-            let body = Body::new(Answer { message: Some(message), is_over: false, tally });
-            let mut response = Response::new(body);
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            response
-        }
+        Ok(message) => response(Body::new(Answer { message: Some(message), is_over: false, tally })),
         Err(status) => {
             tally.kind = status.code();
             status

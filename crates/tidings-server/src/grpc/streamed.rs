@@ -3,21 +3,18 @@
 //! Owns: putting small messages that are at hand together into one frame of HTTP/2, and the status behind the last.
 //! Never: takes a call whose message may be compressed; that goes the long way.
 
-use super::pulse::Pulse;
-use super::surround::{Tally, Timed};
+use super::surround::Timed;
 use super::watch::{Messages, Wire};
 use super::{native, single};
 use crate::Door;
 use crate::refusal::Refusal;
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream as _;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use prost::Message as _;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tidings_proto::server::tidings::v1;
 use tonic::Status;
@@ -28,7 +25,7 @@ const FRAME_BYTES: usize = 32 << 10;
 
 /// Whether a call can be answered here.
 pub fn is_for<B>(request: &Request<B>) -> bool {
-    request.uri().path() == METHOD && !request.headers().contains_key(single::ENCODING)
+    single::is_plain(request, METHOD)
 }
 
 /// Reads the call; its caller has been found by `surround`.
@@ -42,17 +39,13 @@ pub async fn open(door: &Door, request: Request<Timed>) -> Result<Messages<nativ
     native::subscribe(door, native::caller_in(&head.extensions), request).await
 }
 
-pub fn answer<W: Wire>(messages: Messages<W>, pulse: Option<Arc<Pulse>>, tally: Tally) -> Response<Body> {
-    let mut response = Response::new(Body::new(Streamed { messages, pulse, tally, is_over: false }));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response
+pub fn answer<W: Wire>(messages: Messages<W>) -> Response<Streamed<W>> {
+    single::response(Streamed { messages, is_over: false })
 }
 
 /// The messages, then the status.
-struct Streamed<W> {
+pub struct Streamed<W> {
     messages: Messages<W>,
-    pulse: Option<Arc<Pulse>>,
-    tally: Tally,
     is_over: bool,
 }
 
@@ -83,21 +76,14 @@ impl<W: Wire> http_body::Body for Streamed<W> {
         if self.is_over {
             return Poll::Ready(None);
         }
-        if let Some(pulse) = &self.pulse {
-            pulse.asked();
-        }
         let status = match ready!(Pin::new(&mut self.messages).poll_next(cx)) {
             Some(Ok(message)) => {
-                if let Some(pulse) = &self.pulse {
-                    pulse.gave();
-                }
                 return Poll::Ready(Some(Ok(Frame::data(self.gather(message.into_frame())))));
             }
             Some(Err(status)) => status,
             None => Status::ok(""),
         };
         self.is_over = true;
-        self.tally.kind = status.code();
         let mut trailers = HeaderMap::new();
         if status.add_header(&mut trailers).is_err() {
             // A text that no header takes: the code says the most of it.

@@ -10,6 +10,7 @@ use crate::metrics::GrpcCalls;
 use crate::rates::Call;
 use crate::refusal::Refusal;
 use crate::{Door, gate};
+use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -47,7 +48,7 @@ pub async fn call(grpc: &Grpc, request: Request<Body>) -> Response<Body> {
     if !begins(&OPEN)
         && let Err(refused) = admit(door, &mut head, method).await
     {
-        return finish(door.metrics.grpc(), method, pulse, refused.into_http());
+        return finish(door.metrics.grpc(), method, pulse, refused.into_http::<Body>());
     }
     let request = Request::from_parts(head, Timed::new(body, within));
     // A panic is a broken invariant within one call; the others go on.
@@ -55,8 +56,8 @@ pub async fn call(grpc: &Grpc, request: Request<Body>) -> Response<Body> {
     if streamed::is_for(&request) {
         let opened = AssertUnwindSafe(streamed::open(door, request)).catch_unwind().await;
         return match opened.map_err(panicked).flatten() {
-            Ok(messages) => streamed::answer(messages, pulse, Tally::new(door.metrics.grpc(), method)),
-            Err(status) => finish(door.metrics.grpc(), method, pulse, status.into_http()),
+            Ok(messages) => finish(door.metrics.grpc(), method, pulse, streamed::answer(messages)),
+            Err(status) => finish(door.metrics.grpc(), method, pulse, status.into_http::<Body>()),
         };
     }
     let answered = AssertUnwindSafe(grpc.dispatch(request)).catch_unwind().await;
@@ -89,12 +90,15 @@ async fn admit(door: &Door, head: &mut Parts, method: &'static str) -> Result<()
     Ok(())
 }
 
-fn finish(
+fn finish<B>(
     calls: GrpcCalls,
     method: &'static str,
     pulse: Option<Arc<Pulse>>,
-    response: Response<tonic::body::Body>,
-) -> Response<Body> {
+    response: Response<B>,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+{
     let mut tally = Tally::new(calls, method);
     // A refusal has its status in the head, any other answer behind its body.
     tally.note(response.headers());
@@ -128,26 +132,26 @@ impl Drop for Tally {
 }
 
 /// An answer's body: counts how it ends, and shows whether it is taken.
-pub struct Answer {
-    inner: tonic::body::Body,
+pub struct Answer<B> {
+    inner: B,
     pulse: Option<Arc<Pulse>>,
     tally: Tally,
 }
 
-impl Answer {
-    pub fn new(inner: tonic::body::Body, pulse: Option<Arc<Pulse>>, tally: Tally) -> Self {
+impl<B> Answer<B> {
+    pub fn new(inner: B, pulse: Option<Arc<Pulse>>, tally: Tally) -> Self {
         Self { inner, pulse, tally }
     }
 }
 
-impl http_body::Body for Answer {
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
     type Data = Bytes;
-    type Error = Status;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if let Some(pulse) = &self.pulse {
             pulse.asked();
         }

@@ -89,39 +89,33 @@ enum State<W> {
 }
 
 /// Gives the stream's state back when it is done.
-type Asking<W> = Pin<Box<dyn Future<Output = (Box<Watch<W>>, Result<(), Status>)> + Send>>;
+type Asking<W> = Pin<Box<dyn Future<Output = Result<Box<Watch<W>>, Status>> + Send>>;
 
 impl<W: Wire> futures_util::Stream for Messages<W> {
     type Item = Result<Encoded, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let ended = match &mut self.0 {
-                State::AtHand(watch) => match ready!(watch.poll_at_hand(cx)) {
-                    Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
-                    Ok(None) => None,
-                    Err(status) => Some(status),
-                },
-                State::Asking(asking) => {
-                    let (watch, asked) = ready!(asking.as_mut().poll(cx));
-                    self.0 = State::AtHand(watch);
-                    match asked {
-                        Ok(()) => continue,
-                        Err(status) => Some(status),
+            // Over, unless what follows says something else.
+            self.0 = match std::mem::replace(&mut self.0, State::Over) {
+                State::AtHand(mut watch) => match watch.poll_at_hand(cx) {
+                    Poll::Ready(Ok(None)) => State::Asking(Box::pin(watch.ask())),
+                    Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
+                    found => {
+                        self.0 = State::AtHand(watch);
+                        return found.map(Result::transpose);
                     }
-                }
+                },
+                State::Asking(mut asking) => match asking.as_mut().poll(cx) {
+                    Poll::Ready(Ok(watch)) => State::AtHand(watch),
+                    Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
+                    Poll::Pending => {
+                        self.0 = State::Asking(asking);
+                        return Poll::Pending;
+                    }
+                },
                 State::Over => return Poll::Ready(None),
             };
-            let state = std::mem::replace(&mut self.0, State::Over);
-            if let Some(status) = ended {
-                return Poll::Ready(Some(Err(status)));
-            }
-            if let State::AtHand(mut watch) = state {
-                self.0 = State::Asking(Box::pin(async move {
-                    let asked = watch.ask().await;
-                    (watch, asked)
-                }));
-            }
         }
     }
 }
@@ -177,21 +171,23 @@ impl<W: Wire> Watch<W> {
     }
 
     /// Asks for the caller's rights if they have changed, and reads on in the log otherwise.
-    async fn ask(&mut self) -> Result<(), Status> {
+    async fn ask(mut self: Box<Self>) -> Result<Box<Self>, Status> {
         if !self.who.is_current() {
-            return self.renew().await;
+            self.renew().await?;
+            return Ok(self);
         }
+        let this = &mut *self;
         tokio::select! {
             biased;
-            Some(beside) = self.besides.next() => self.hear(beside),
-            read = self.subscription.next_read() => {
+            Some(beside) = this.besides.next() => this.hear(beside)?,
+            read = this.subscription.next_read() => {
                 let read = read.map_err(status::of)?;
                 // Meanwhile the rights may have gone.
-                self.renew().await?;
-                read.into_iter().for_each(|item| self.put(item));
-                Ok(())
+                this.renew().await?;
+                read.into_iter().for_each(|item| this.put(item));
             }
         }
+        Ok(self)
     }
 
     fn put(&mut self, item: Item) {

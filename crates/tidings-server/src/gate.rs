@@ -46,6 +46,11 @@ pub async fn bearer(door: &Door, headers: &HeaderMap) -> Result<Arc<Principal>, 
     optional(door, headers).await?.ok_or_else(missing)
 }
 
+/// The caller by the value of the Authorization header.
+pub async fn by_value(door: &Door, value: &[u8]) -> Result<Arc<Principal>, Refusal> {
+    Ok(door.gate.verify(token_in(value)?).await?)
+}
+
 /// The caller by the Authorization header, `None` where there is none; a bad one is refused.
 pub async fn optional(door: &Door, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
     match token(headers)? {
@@ -112,14 +117,22 @@ const SCHEME: &[u8] = b"bearer ";
 fn token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = all.next() else { return Ok(None) };
-    let bad = || Refusal::new(Code::TokenInvalid, "the Authorization header is not `Bearer TOKEN`");
     if all.next().is_some() {
-        return Err(bad());
+        return Err(not_bearer());
     }
-    let (scheme, token) = value.as_bytes().split_at_checked(SCHEME.len()).ok_or_else(bad)?;
-    let token = std::str::from_utf8(token).map_err(|_| bad())?.trim();
+    token_in(value.as_bytes()).map(Some)
+}
+
+/// The token in a value of the Authorization header.
+fn token_in(value: &[u8]) -> Result<&str, Refusal> {
+    let (scheme, token) = value.split_at_checked(SCHEME.len()).ok_or_else(not_bearer)?;
+    let token = std::str::from_utf8(token).map_err(|_| not_bearer())?.trim();
     let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty();
-    if is_bearer { Ok(Some(token)) } else { Err(bad()) }
+    if is_bearer { Ok(token) } else { Err(not_bearer()) }
+}
+
+fn not_bearer() -> Refusal {
+    Refusal::new(Code::TokenInvalid, "the Authorization header is not `Bearer TOKEN`")
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -15,7 +15,9 @@ mod gate;
 mod grpc;
 mod handover;
 mod http;
+mod lane;
 mod listen;
+mod looks;
 mod metrics;
 #[cfg(test)]
 mod mutated;
@@ -28,6 +30,7 @@ mod socketio;
 mod sse;
 mod stream;
 mod tls;
+mod transport;
 mod turn;
 mod upgrade;
 mod wire;

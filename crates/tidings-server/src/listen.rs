@@ -6,11 +6,13 @@ use crate::beside::{Beside, Together};
 use crate::coarse::Coarse;
 use crate::grpc::{Grpc, Pulses};
 use crate::handover::{Handover, Io};
+use crate::lane::Leave;
+use crate::looks::{Look, Looks};
 use crate::tls::{self, TlsError};
-use crate::{Door, TlsFiles, grpc, http};
+use crate::transport::{Transport, Wire};
+use crate::{Door, TlsFiles, grpc, http, lane};
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
@@ -19,15 +21,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::Interval;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 /// Bound ports, ready to serve.
@@ -188,13 +185,22 @@ async fn serve(
 ) {
     let slot: Slot = Arc::new(permit);
     let handover = Handover::default();
-    let (transport, handover) = match tls {
-        None => (Transport::Plain(Io::new(tcp, handover.clone())), Some(handover)),
+    let (wire, handover) = match tls {
+        None => (Wire::Plain(Io::new(tcp, handover.clone())), Some(handover)),
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(tcp)).await {
-            Ok(Ok(tls)) => (Transport::Tls(Box::new(tls)), None),
+            Ok(Ok(tls)) => (Wire::Tls(Box::new(tls)), None),
             _ => return,
         },
     };
+    let limits = door.tidings.limits();
+    let mut transport = Transport::from(wire);
+    let mut looks = Looks::new(door.services.stop(), Duration::from_millis(limits.read_timeout_ms));
+    if doors.routes.is_some() && lane::is_open(&door) {
+        match lane::serve(&door, &mut transport, &mut looks).await {
+            Leave::Library(early) => transport.early = early,
+            Leave::Over => return,
+        }
+    }
     let own = door.clone();
     let pulses = Pulses::default();
     let watched = pulses.clone();
@@ -225,7 +231,6 @@ async fn serve(
         }
         Either::Right(routes.call(request.map(axum::body::Body::new)))
     });
-    let limits = door.tidings.limits();
     let beside = Beside::default();
     let mut builder = auto::Builder::new(beside.clone());
     builder
@@ -244,94 +249,22 @@ async fn serve(
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(transport), service);
     let mut connection = pin!(connection);
     let together = Together::new(beside);
-    let stop = door.services.stop();
     // What a client does wrong on its connection is its own business; errors end it.
     // Polling it now and then is what makes the deadline of a slow request head seen.
-    let looks = tokio::time::interval(Duration::from_millis((limits.read_timeout_ms / 4).max(100)));
-    // By itself, so that it is asked only when it has something to say, and not with every request.
-    let mut besides = FuturesUnordered::from_iter([next_look(stop, looks)]);
     loop {
         tokio::select! {
             biased;
             _ = poll_fn(|cx| together.poll(connection.as_mut(), cx)) => return,
-            Some(looked) = besides.next() => match looked {
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    together.look_again();
-                    break;
+            look = poll_fn(|cx| looks.poll(cx)) => {
+                together.look_again();
+                match look {
+                    Look::Stop => break,
+                    Look::Time if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) => return,
+                    Look::Time => {}
                 }
-                Some(_) if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) => return,
-                Some(looks) => {
-                    together.look_again();
-                    besides.push(next_look(stop, looks));
-                }
-            },
+            }
         }
     }
+    connection.as_mut().graceful_shutdown();
     let _ = poll_fn(|cx| together.poll(connection.as_mut(), cx)).await;
-}
-
-/// Waits until the connection is to be looked at; `None` when it is to end.
-async fn next_look(stop: &CancellationToken, mut looks: Interval) -> Option<Interval> {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        _ = looks.tick() => Some(looks),
-    }
-}
-
-/// A connection as the HTTP library sees it.
-pub enum Transport {
-    Plain(Io),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(tls) => tls.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
-    }
 }

@@ -6,7 +6,7 @@
 use crate::Door;
 use crate::conn::{Gone, Socket};
 use crate::handover::Io;
-use crate::listen::Transport;
+use crate::transport::{Transport, Wire};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -60,13 +60,14 @@ impl Upgrade {
 /// With it come bytes that the client sent early; copied, since they lie in the library's large buffer.
 fn take_socket(door: &Door, upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, Vec<u8>)> {
     match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<Transport>>(upgraded) {
-        Ok(parts) => match parts.io.into_inner() {
-            Transport::Plain(io) => {
-                let tcp = Io::into_tcp(io).ok_or(std::io::ErrorKind::NotConnected)?;
-                Ok((Socket::Tcp(tcp), parts.read_buf.to_vec()))
-            }
-            Transport::Tls(tls) => Ok((pair(door, *tls)?, parts.read_buf.to_vec())),
-        },
+        Ok(parts) => {
+            let Transport { early, wire } = parts.io.into_inner();
+            let socket = match wire {
+                Wire::Plain(io) => Socket::Tcp(Io::into_tcp(io).ok_or(std::io::ErrorKind::NotConnected)?),
+                Wire::Tls(tls) => pair(door, *tls)?,
+            };
+            Ok((socket, [parts.read_buf, early].concat()))
+        }
         Err(upgraded) => Ok((pair(door, TokioIo::new(upgraded))?, Vec::new())),
     }
 }

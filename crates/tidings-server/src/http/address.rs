@@ -11,12 +11,12 @@ use tidings_model::{Code, EntityKey, Filter, Limits, Topic, TopicName, Uuid};
 
 /// The third part of the path, `{topic}`, `{name}` or `{id}`, decoded.
 fn segment(uri: &Uri) -> Option<Cow<'_, str>> {
-    nth(uri, 3)
+    nth(uri.path(), 3)
 }
 
-fn nth(uri: &Uri, n: usize) -> Option<Cow<'_, str>> {
+fn nth(path: &str, n: usize) -> Option<Cow<'_, str>> {
     // By bytes: the texts are too short for a search of any other kind.
-    let segment = uri.path().as_bytes().split(|byte| *byte == b'/').nth(n)?;
+    let segment = path.as_bytes().split(|byte| *byte == b'/').nth(n)?;
     let segment = std::str::from_utf8(segment).ok()?;
     if segment.bytes().all(|byte| byte != b'%') {
         return Some(segment.into());
@@ -26,12 +26,15 @@ fn nth(uri: &Uri, n: usize) -> Option<Cow<'_, str>> {
 
 /// The entity that `{entity}/{id}` names.
 pub fn entity_key(uri: &Uri) -> Result<EntityKey, Refusal> {
-    Ok(EntityKey::parse(&nth(uri, 3).ok_or_else(not_text)?, &nth(uri, 4).ok_or_else(not_text)?)?)
+    Ok(EntityKey::parse(
+        &nth(uri.path(), 3).ok_or_else(not_text)?,
+        &nth(uri.path(), 4).ok_or_else(not_text)?,
+    )?)
 }
 
-/// The address that `{topic}` names.
-pub fn topic(uri: &Uri) -> Result<Topic, Refusal> {
-    Ok(Topic::parse(&segment(uri).ok_or_else(not_text)?)?)
+/// The address that `{topic}` of a path names.
+pub fn topic(path: &str) -> Result<Topic, Refusal> {
+    Ok(Topic::parse(&nth(path, 3).ok_or_else(not_text)?)?)
 }
 
 /// The whole topic that `{name}` names.

@@ -220,6 +220,11 @@ pub(crate) fn publish(
     publish::post(axum::extract::State(door), request)
 }
 
+/// Publishes from outside of the library, and how that is counted.
+pub(crate) use publish::{count as count_publish, small as publish_small};
+/// The headers of an answer in JSON.
+pub(crate) use reply::HEADERS as JSON;
+
 /// Whether `path` of the table is one of Broker's.
 fn is_brokers(path: &str) -> bool {
     ROUTES.iter().any(|route| route.path == path && route.wrap == Broker)

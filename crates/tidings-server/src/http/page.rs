@@ -19,7 +19,7 @@ pub async fn get(State(door): State<Door>, request: Request) -> Result<Response,
 
 async fn stream(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> {
     let who = gate::stream_principal(door, parts).await?;
-    let topic = address::topic(&parts.uri)?;
+    let topic = address::topic(parts.uri.path())?;
     let query = Query::parse(&parts.uri, &["from", "name", "filter"])?;
     let from = query.one("from")?.map(From::parse).transpose()?;
     sse::open(door, who, vec![topic], from, query.filter()?, parts).await
@@ -27,7 +27,7 @@ async fn stream(door: &Door, parts: &request::Parts) -> Result<Response, Refusal
 
 async fn page(door: &Door, parts: &request::Parts) -> Result<Response, Refusal> {
     let who = gate::counted(door, parts).await?;
-    let topic = address::topic(&parts.uri)?;
+    let topic = address::topic(parts.uri.path())?;
     let query = Query::parse(&parts.uri, &["after", "limit", "name", "filter", "from"])?;
     let (limit, filter) = (query.limit(door.tidings.limits())?, query.filter()?);
     let (after, is_gap) = match start(&query, &topic)? {

@@ -13,7 +13,7 @@ use tidings_model::Offset;
 
 /// A page of State, in offset order. Its last cursor goes on with what follows.
 pub async fn get(State(door): State<Door>, Who(who): Who, uri: Uri) -> Result<Response, Refusal> {
-    let topic = address::topic(&uri)?;
+    let topic = address::topic(uri.path())?;
     let query = Query::parse(&uri, &["after", "limit"])?;
     let limit = query.limit(door.tidings.limits())?;
     let (after, is_gap) = match page::start(&query, &topic)? {

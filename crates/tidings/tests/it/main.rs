@@ -16,6 +16,7 @@ mod grpc;
 mod harness;
 mod http;
 mod inbound;
+mod lane;
 mod library;
 mod mariadb;
 mod mutated;

@@ -1,0 +1,179 @@
+//! A lane of its own for small publishes over HTTP/1.1: what most requests are, answered without the HTTP library, whose
+//! way costs as much as everything else.
+//!
+//! Owns: a connection for as long as it sends nothing else, one request after the other. Never: guesses. Whatever is not
+//! of the form that `request` knows goes to the library with every byte that was read, and the connection with it; what
+//! is answered here is answered as it would be there.
+
+mod request;
+
+use crate::looks::{Look, Looks, PARTS};
+use crate::refusal::Refusal;
+use crate::{Door, http};
+use ::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use request::{Read, Request};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// Room for what is read next. A connection that sends nothing small enough does not stay.
+const READ_BYTES: usize = 4 << 10;
+
+/// How the lane is left.
+pub enum Leave {
+    /// The library goes on, beginning with these bytes.
+    Library(Bytes),
+    /// The connection is over.
+    Over,
+}
+
+/// Whether publishes may be answered here: their callers' calls are not counted.
+pub fn is_open(door: &Door) -> bool {
+    !door.rates.is_bounded(crate::Call::Publish)
+}
+
+/// Answers what the connection sends, until it sends something else.
+pub async fn serve<T>(door: &Door, io: &mut T, looks: &mut Looks) -> Leave
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut input, mut output) = (BytesMut::new(), Vec::new());
+    // Looks since the last request was whole.
+    let mut silent = 0;
+    loop {
+        match request::read(&input) {
+            Read::Whole(request) => {
+                silent = 0;
+                let is_last = looks.is_stop();
+                answer(door, &request, is_last, &mut output).await;
+                let len = request.len;
+                input.advance(len);
+                if write(io, &output, door.tidings.limits().write_timeout_ms).await.is_none() || is_last {
+                    return over(io).await;
+                }
+                output.clear();
+            }
+            Read::Other => return Leave::Library(input.freeze()),
+            Read::Part => match next(io, &mut input, looks).await {
+                Next::Bytes => {}
+                // The library knows what to say to whoever is slow, and when.
+                _ if !input.is_empty() => return Leave::Library(input.freeze()),
+                Next::Look(Look::Time) if silent < PARTS => silent += 1,
+                Next::Look(_) | Next::End => return over(io).await,
+            },
+        }
+    }
+}
+
+enum Next {
+    Bytes,
+    End,
+    Look(Look),
+}
+
+/// Reads on, unless there is something else to hear.
+async fn next<T: AsyncRead + Unpin>(io: &mut T, input: &mut BytesMut, looks: &mut Looks) -> Next {
+    input.reserve(READ_BYTES);
+    poll_fn(|cx| {
+        if let Poll::Ready(read) = pin!(io.read_buf(input)).poll(cx) {
+            return Poll::Ready(if read.is_ok_and(|count| count > 0) { Next::Bytes } else { Next::End });
+        }
+        looks.poll(cx).map(Next::Look)
+    })
+    .await
+}
+
+/// Brings the answer on its way; `None` if the client is gone, or does not read.
+async fn write<T: AsyncWrite + Unpin>(io: &mut T, output: &[u8], within_ms: u64) -> Option<()> {
+    // Nearly always the socket takes it at once: then there is nothing to wait for.
+    let mut writing = pin!(io.write_all(output));
+    let written = match writing.as_mut().now_or_never() {
+        Some(written) => written,
+        None => tokio::time::timeout(Duration::from_millis(within_ms), writing).await.ok()?,
+    };
+    written.ok()
+}
+
+/// Says goodbye, which over TLS takes words.
+async fn over<T: AsyncWrite + Unpin>(io: &mut T) -> Leave {
+    let _ = io.shutdown().now_or_never();
+    Leave::Over
+}
+
+/// Publishes, and puts the answer into `output`; the connection ends behind it if it `is_last`.
+async fn answer(door: &Door, request: &Request<'_>, is_last: bool, output: &mut Vec<u8>) {
+    let publish = http::publish_small(door, request.path, request.authorization, request.body);
+    // A panic is a broken invariant within one request; the others go on.
+    let published = AssertUnwindSafe(publish).catch_unwind().await;
+    let published = published.unwrap_or_else(|_| Err(Refusal::internal("a handler panicked")));
+    let status = match published {
+        Ok(receipt) => {
+            let headers = http::JSON.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            put(output, StatusCode::CREATED, headers, is_last, &receipt);
+            StatusCode::CREATED
+        }
+        Err(refusal) => refused(refusal.into_response(), is_last, output).await,
+    };
+    http::count_publish(door, status);
+}
+
+async fn refused(response: Response, is_last: bool, output: &mut Vec<u8>) -> StatusCode {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    put(output, head.status, pairs(&head.headers), is_last, &body);
+    head.status
+}
+
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
+
+/// An answer's bytes (RFC 9112).
+fn put<'a>(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+    is_last: bool,
+    body: &[u8],
+) {
+    let reason = status.canonical_reason().unwrap_or_default();
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in headers {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    if is_last {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    write!(out, "content-length: {}\r\ndate: ", body.len()).expect("memory");
+    put_date(out);
+    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(body);
+}
+
+/// The time, to a second, in words that are found once for each.
+fn put_date(out: &mut Vec<u8>) {
+    thread_local! {
+        static WORDS: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    WORDS.with_borrow_mut(|(of, words)| {
+        if *of != second || words.is_empty() {
+            (*of, *words) = (second, httpdate::fmt_http_date(now));
+        }
+        out.extend_from_slice(words.as_bytes());
+    });
+}

@@ -87,6 +87,7 @@ impl Tidings {
     ) -> Result<Receipt, Error> {
         let now = self.clock().now();
         let mut receipts = Vec::with_capacity(events.len());
+        batch.appends.reserve_exact(events.len());
         let mut references = Vec::new();
         for decided in events {
             let (event, sight) = decided?;

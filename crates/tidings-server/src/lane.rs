@@ -7,18 +7,18 @@
 
 mod request;
 
+use crate::http::Sender;
 use crate::looks::{Look, Looks, PARTS};
 use crate::refusal::Refusal;
 use crate::{Door, http};
-use ::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use ::http::StatusCode;
+use axum::response::IntoResponse as _;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use request::{Read, Request};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
@@ -41,37 +41,63 @@ pub fn is_open(door: &Door) -> bool {
     !door.rates.is_bounded(crate::Call::Publish)
 }
 
+/// Who publishes over a connection, and the head that says so.
+struct Known {
+    head: request::Known,
+    sender: Sender,
+}
+
 /// Answers what the connection sends, until it sends something else.
 pub async fn serve<T>(door: &Door, io: &mut T, looks: &mut Looks) -> Leave
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut input, mut output) = (BytesMut::new(), Vec::new());
+    let (mut input, mut output, mut known) = (BytesMut::new(), Vec::new(), None);
     // Looks since the last request was whole.
     let mut silent = 0;
     loop {
-        match request::read(&input) {
-            Read::Whole(request) => {
-                silent = 0;
-                let is_last = looks.is_stop();
-                answer(door, &request, is_last, &mut output).await;
-                let len = request.len;
-                input.advance(len);
-                if write(io, &output, door.tidings.limits().write_timeout_ms).await.is_none() || is_last {
-                    return over(io).await;
+        let again = known.as_ref().and_then(|known: &Known| Some((known, known.head.again(&input)?)));
+        let (published, len) = match again.filter(|(known, _)| known.sender.is_current(door)) {
+            Some((known, (body, len))) => (guarded(known.sender.publish(door, body)).await, len),
+            None => match request::read(&input) {
+                Read::Whole(request) => {
+                    (guarded(first(door, &request, &mut known)).await, request.len)
                 }
-                output.clear();
-            }
-            Read::Other => return Leave::Library(input.freeze()),
-            Read::Part => match next(io, &mut input, looks).await {
-                Next::Bytes => {}
-                // The library knows what to say to whoever is slow, and when.
-                _ if !input.is_empty() => return Leave::Library(input.freeze()),
-                Next::Look(Look::Time) if silent < PARTS => silent += 1,
-                Next::Look(_) | Next::End => return over(io).await,
+                Read::Other => return Leave::Library(input.freeze()),
+                Read::Part => {
+                    match next(io, &mut input, looks).await {
+                        Next::Bytes => {}
+                        // The library knows what to say to whoever is slow, and when.
+                        _ if !input.is_empty() => return Leave::Library(input.freeze()),
+                        Next::Look(Look::Time) if silent < PARTS => silent += 1,
+                        Next::Look(_) | Next::End => return over(io).await,
+                    }
+                    continue;
+                }
             },
+        };
+        silent = 0;
+        input.advance(len);
+        let is_last = looks.is_stop();
+        output.clear();
+        answer(door, published, is_last, &mut output).await;
+        if write(io, &output, door.tidings.limits().write_timeout_ms).await.is_none() || is_last {
+            return over(io).await;
         }
     }
+}
+
+/// Publishes for the first time with this head.
+async fn first(door: &Door, request: &Request<'_>, known: &mut Option<Known>) -> Result<Vec<u8>, Refusal> {
+    let sender = Sender::of(door, request.path, request.authorization).await?;
+    let known = known.insert(Known { head: request::Known::of(request), sender });
+    known.sender.publish(door, request.body).await
+}
+
+/// A panic is a broken invariant within one request; the others go on.
+async fn guarded<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|_| Err(Refusal::internal("a handler panicked")))
 }
 
 enum Next {
@@ -109,32 +135,23 @@ async fn over<T: AsyncWrite + Unpin>(io: &mut T) -> Leave {
     Leave::Over
 }
 
-/// Publishes, and puts the answer into `output`; the connection ends behind it if it `is_last`.
-async fn answer(door: &Door, request: &Request<'_>, is_last: bool, output: &mut Vec<u8>) {
-    let publish = http::publish_small(door, request.path, request.authorization, request.body);
-    // A panic is a broken invariant within one request; the others go on.
-    let published = AssertUnwindSafe(publish).catch_unwind().await;
-    let published = published.unwrap_or_else(|_| Err(Refusal::internal("a handler panicked")));
+/// Puts the answer into `output`; the connection ends behind it if it `is_last`.
+async fn answer(door: &Door, published: Result<Vec<u8>, Refusal>, is_last: bool, output: &mut Vec<u8>) {
     let status = match published {
         Ok(receipt) => {
             let headers = http::JSON.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
             put(output, StatusCode::CREATED, headers, is_last, &receipt);
             StatusCode::CREATED
         }
-        Err(refusal) => refused(refusal.into_response(), is_last, output).await,
+        Err(refusal) => {
+            let (head, body) = refusal.into_response().into_parts();
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            put(output, head.status, headers, is_last, &body);
+            head.status
+        }
     };
     http::count_publish(door, status);
-}
-
-async fn refused(response: Response, is_last: bool, output: &mut Vec<u8>) -> StatusCode {
-    let (head, body) = response.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    put(output, head.status, pairs(&head.headers), is_last, &body);
-    head.status
-}
-
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// An answer's bytes (RFC 9112).
@@ -157,7 +174,9 @@ fn put<'a>(
     if is_last {
         out.extend_from_slice(b"connection: close\r\n");
     }
-    write!(out, "content-length: {}\r\ndate: ", body.len()).expect("memory");
+    out.extend_from_slice(b"content-length: ");
+    http::put_number(out, body.len() as u64);
+    out.extend_from_slice(b"\r\ndate: ");
     put_date(out);
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);

@@ -250,7 +250,9 @@ fn receipt_members(out: &mut Vec<u8>, receipt: &Receipt) {
         }
         match event.fate {
             Fate::Stored { offset, published_at, .. } => {
-                write!(out, ",\"offset\":{offset},\"published_at\":\"").expect("memory");
+                out.extend_from_slice(b",\"offset\":");
+                reply::number(out, offset.0);
+                out.extend_from_slice(b",\"published_at\":\"");
                 out.extend_from_slice(&published_at.to_ascii());
                 out.push(b'"');
             }

@@ -221,9 +221,9 @@ pub(crate) fn publish(
 }
 
 /// Publishes from outside of the library, and how that is counted.
-pub(crate) use publish::{count as count_publish, small as publish_small};
+pub(crate) use publish::{Sender, count as count_publish};
 /// The headers of an answer in JSON.
-pub(crate) use reply::HEADERS as JSON;
+pub(crate) use reply::{HEADERS as JSON, number as put_number};
 
 /// Whether `path` of the table is one of Broker's.
 fn is_brokers(path: &str) -> bool {

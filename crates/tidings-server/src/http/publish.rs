@@ -14,8 +14,9 @@ use http::{HeaderMap, HeaderName, StatusCode, header, request};
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::pin::pin;
+use std::sync::Arc;
 use tidings_engine::Error;
-use tidings_model::{Code, EventError, NewEvent, Topic};
+use tidings_model::{Code, EventError, NewEvent, Principal, Topic};
 
 /// The header by which binary CloudEvents are known.
 const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
@@ -62,12 +63,29 @@ async fn publish(door: &Door, head: &request::Parts, body: &mut Parts) -> Result
     Ok(reply::json(StatusCode::CREATED, wire::receipt(&receipt)))
 }
 
-/// Publishes what a whole body of JSON holds, sent to `path` with this `Authorization`; answers with the receipt, whose
-/// status is 201 and whose headers are [`reply::HEADERS`]. Calls are not counted here.
-pub async fn small(door: &Door, path: &str, authorization: &[u8], body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let who = gate::by_value(door, authorization).await?;
-    let events = json(body, &address::topic(path)?, door.tidings.limits().batch_events)?;
-    Ok(wire::receipt(&door.tidings.publish(&who, events).await?))
+/// Who publishes, and where to. Calls are not counted here.
+pub struct Sender {
+    who: Arc<Principal>,
+    topic: Topic,
+}
+
+impl Sender {
+    /// Of requests to `path` with this `Authorization`.
+    pub async fn of(door: &Door, path: &str, authorization: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self { who: gate::by_value(door, authorization).await?, topic: address::topic(path)? })
+    }
+
+    /// Whether the same request would have the same sender now.
+    pub fn is_current(&self, door: &Door) -> bool {
+        self.who.is_current() && self.who.is_in_time(door.tidings.clock().now())
+    }
+
+    /// Publishes what a whole body of JSON holds; answers with the receipt, whose status is 201 and whose headers are
+    /// [`reply::HEADERS`].
+    pub async fn publish(&self, door: &Door, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let events = json(body, &self.topic, door.tidings.limits().batch_events)?;
+        Ok(wire::receipt(&door.tidings.publish(&self.who, events).await?))
+    }
 }
 
 /// Notes that a publish was answered.

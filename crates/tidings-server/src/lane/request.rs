@@ -26,6 +26,38 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// Bytes of the whole request.
     pub len: usize,
+    head: Head<'a>,
+}
+
+/// A head in two parts: what stands before the length of the body, and what behind it.
+struct Head<'a> {
+    before: &'a [u8],
+    after: &'a [u8],
+}
+
+/// The head of a request that was read. Whoever publishes again mostly says the same again, but for the length.
+pub struct Known {
+    before: Box<[u8]>,
+    after: Box<[u8]>,
+}
+
+impl Known {
+    pub fn of(request: &Request<'_>) -> Self {
+        Self { before: request.head.before.into(), after: request.head.after.into() }
+    }
+
+    /// The body and the bytes of the whole request, where `input` begins with this head and its request is whole.
+    pub fn again<'a>(&self, input: &'a [u8]) -> Option<(&'a [u8], usize)> {
+        let rest = input.strip_prefix(&*self.before)?;
+        let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+        let length = number(&rest[..digits])?;
+        let body = rest[digits..].strip_prefix(&*self.after)?;
+        let len = input.len() - body.len() + length;
+        if len > REQUEST_BYTES_MAX {
+            return None;
+        }
+        Some((body.get(..length)?, len))
+    }
 }
 
 /// Reads the request that `input` begins with.
@@ -42,19 +74,22 @@ pub fn read(input: &[u8]) -> Read<'_> {
         Ok(httparse::Status::Partial) => return part(),
         Err(_) => return Read::Other,
     };
-    let (Some(path), Some(1), Some(known)) = (request.path, request.version, Known::of(request.headers))
-    else {
+    let (Some(path), Some(1), Some(said)) = (request.path, request.version, Said::of(request.headers)) else {
         return Read::Other;
     };
     if !is_plain_path(path) {
         return Read::Other;
     }
-    let len = head + known.length;
+    let len = head + said.length;
     if len > REQUEST_BYTES_MAX {
         return Read::Other;
     }
     match input.get(head..len) {
-        Some(body) => Read::Whole(Request { path, authorization: known.authorization, body, len }),
+        Some(body) => {
+            let at = said.digits.as_ptr() as usize - input.as_ptr() as usize;
+            let head = Head { before: &input[..at], after: &input[at + said.digits.len()..head] };
+            Read::Whole(Request { path, authorization: said.authorization, body, len, head })
+        }
         None => Read::Part,
     }
 }
@@ -67,12 +102,14 @@ fn is_plain_path(path: &str) -> bool {
 }
 
 /// What the headers say.
-struct Known<'a> {
+struct Said<'a> {
     authorization: &'a [u8],
+    /// The length of the body, and how it stands there.
     length: usize,
+    digits: &'a [u8],
 }
 
-impl<'a> Known<'a> {
+impl<'a> Said<'a> {
     /// `None` if they say anything that is not known here, or say it twice.
     fn of(headers: &[httparse::Header<'a>]) -> Option<Self> {
         let (mut authorization, mut length, mut is_json) = (None, None, false);
@@ -83,7 +120,7 @@ impl<'a> Known<'a> {
                     return None;
                 }
             } else if is("content-length") {
-                if length.replace(number(header.value)?).is_some() {
+                if length.replace((number(header.value)?, header.value)).is_some() {
                     return None;
                 }
             } else if is("content-type") {
@@ -100,7 +137,8 @@ impl<'a> Known<'a> {
             }
         }
         is_json.then_some(())?;
-        Some(Self { authorization: authorization?, length: length? })
+        let (length, digits) = length?;
+        Some(Self { authorization: authorization?, length, digits })
     }
 }
 
@@ -142,6 +180,37 @@ mod tests {
         let Read::Whole(read) = read(next.as_bytes()) else { panic!("not whole") };
         assert_eq!((read.path, read.len), ("/v1/topics/a:b%20c/events", whole.len()));
         assert_eq!((read.authorization, read.body), (&b"Bearer x"[..], &b"{\"data\":1}"[..]));
+    }
+
+    #[test]
+    fn a_head_that_is_known_is_not_read_again() {
+        let whole = |token: &str, body: &str| {
+            request("/v1/topics/t/events", &format!("x-token: {token}\r\n"), body) + "POST /v1"
+        };
+        let first = whole("a", "{\"data\":1}");
+        let Read::Whole(read) = read(first.as_bytes()) else { panic!("not whole") };
+        let known = Known::of(&read);
+        for body in ["{\"data\":1}", "", "{\"data\":\"longer than before\"}"] {
+            let next = whole("a", body);
+            assert_eq!(known.again(next.as_bytes()), Some((body.as_bytes(), next.len() - 8)));
+            for end in 0..next.len() - 8 {
+                assert_eq!(known.again(&next.as_bytes()[..end]), None, "{end}");
+            }
+        }
+        assert_eq!(known.again(whole("b", "{}").as_bytes()), None);
+        let good = whole("a", "{}");
+        for (from, to) in [
+            ("Length: 2", "Length: "),
+            ("Length: 2", "Length:  2"),
+            ("Length: 2", "Length: 99999"),
+            ("Length: 2", "Length: 9999"),
+            ("Length: 2", "Length: 2, 2"),
+            ("Length: 2\r\n", "Length: 2\r\nte: x\r\n"),
+            ("events", "event5"),
+        ] {
+            let other = good.replace(from, to) + &"x".repeat(REQUEST_BYTES_MAX);
+            assert_eq!(known.again(other.as_bytes()), None, "{to}");
+        }
     }
 
     #[test]
@@ -208,6 +277,8 @@ mod tests {
             input.extend(more);
             if let Read::Whole(request) = read(&input) {
                 prop_assert!(request.len <= input.len() && request.len >= request.body.len());
+                // And is known again as what it is.
+                prop_assert_eq!(Known::of(&request).again(&input), Some((request.body, request.len)));
             }
         }
     }

@@ -27,6 +27,12 @@ pub enum Fate {
     Scheduled { available_at: Timestamp },
 }
 
+/// Events that have passed their checks and only have to be committed.
+pub struct Prepared {
+    events: Vec<Published>,
+    batch: Batch,
+}
+
 /// The answer to a publish: everything in it is durable (I1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt {
@@ -83,8 +89,19 @@ impl Tidings {
         &self,
         who: &Principal,
         events: impl ExactSizeIterator<Item = Result<(NewEvent, Sight), Error>>,
-        mut batch: Batch,
+        batch: Batch,
     ) -> Result<Receipt, Error> {
+        let prepared = self.encode(who, events, batch)?;
+        self.commit(prepared).await
+    }
+
+    /// The first half of [`Tidings::store`]: changes nothing.
+    pub(crate) fn encode(
+        &self,
+        who: &Principal,
+        events: impl ExactSizeIterator<Item = Result<(NewEvent, Sight), Error>>,
+        mut batch: Batch,
+    ) -> Result<Prepared, Error> {
         let now = self.clock().now();
         let mut receipts = Vec::with_capacity(events.len());
         batch.appends.reserve_exact(events.len());
@@ -111,11 +128,17 @@ impl Tidings {
             };
             receipts.push(Published { id, topic: event.topic, fate, duplicate: false });
         }
+        // Behind the events themselves, so that the answers stay in their order.
+        batch.appends.append(&mut references);
+        Ok(Prepared { events: receipts, batch })
+    }
+
+    /// The second half: after `Ok` all of it is durable, after `Err` nothing, unless the log says that it cannot tell.
+    pub async fn commit(&self, prepared: Prepared) -> Result<Receipt, Error> {
+        let Prepared { events: mut receipts, batch } = prepared;
         if receipts.is_empty() && batch.is_empty() {
             return Ok(Receipt { events: receipts });
         }
-        // Behind the events themselves, so that the answers below stay in their order.
-        batch.appends.append(&mut references);
         let done = self.log().commit(batch).await?;
         let (mut appended, mut due) = (done.appended.into_iter(), done.due_duplicate.into_iter());
         for event in &mut receipts {

@@ -35,7 +35,7 @@ pub use directory::NamedTopic;
 pub use error::{Error, told};
 pub use feed::{Entry, Format};
 pub use hub::{Hub, TopicWatcher};
-pub use ingest::{Fate, Published, Receipt};
+pub use ingest::{Fate, Prepared, Published, Receipt};
 pub use listeners::{Listener, Place};
 pub use retention::{Retention, TopicSettings};
 pub use schedule::{Cancelled, Scheduled};

@@ -60,9 +60,7 @@ where
         let (published, len) = match again.filter(|(known, _)| known.sender.is_current(door)) {
             Some((known, (body, len))) => (guarded(known.sender.publish(door, body)).await, len),
             None => match request::read(&input) {
-                Read::Whole(request) => {
-                    (guarded(first(door, &request, &mut known)).await, request.len)
-                }
+                Read::Whole(request) => (guarded(first(door, &request, &mut known)).await, request.len),
                 Read::Other => return Leave::Library(input.freeze()),
                 Read::Part => {
                     match next(io, &mut input, looks).await {

@@ -6,7 +6,8 @@
 
 use super::{Fault, Table};
 use crate::backoff::{Backoff, LONGEST};
-use std::future::Future;
+use futures_util::future::join;
+use std::future::{Future, ready};
 use std::time::Instant;
 use tidings_engine::{Capture, Services, SourceReport, Tidings, TopicSettings};
 use tidings_log::Mark;
@@ -77,14 +78,22 @@ impl Desk {
 
     /// Commits events and marks together: after `Ok` both are durable, after `Err` neither.
     pub async fn capture(&self, capture: Capture) -> Result<(), Fault> {
+        self.capture_once(ready(Ok(())), capture).await
+    }
+
+    /// The same once `seen` has come true; meanwhile everything else is made ready.
+    pub async fn capture_once(
+        &self,
+        seen: impl Future<Output = Result<(), Fault>>,
+        capture: Capture,
+    ) -> Result<(), Fault> {
         let count = capture.events.len() + capture.messages.len();
-        match self.tidings.capture(capture).await {
-            Ok(_) => {
-                self.report.captured(count);
-                Ok(())
-            }
-            Err(error) => Err(Fault::lost(format!("the log takes nothing: {error}"))),
-        }
+        let refused = |error: tidings_engine::Error| Fault::lost(format!("the log takes nothing: {error}"));
+        let (seen, prepared) = join(seen, self.tidings.prepare(capture)).await;
+        seen?;
+        self.tidings.commit(prepared.map_err(refused)?).await.map_err(refused)?;
+        self.report.captured(count);
+        Ok(())
     }
 
     /// Commits a mark alone.

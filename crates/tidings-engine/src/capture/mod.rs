@@ -16,7 +16,7 @@ mod owners;
 
 pub(crate) use owners::Owners;
 
-use crate::{Error, Receipt, Tidings};
+use crate::{Error, Prepared, Receipt, Tidings};
 use bytes::Bytes;
 use tidings_log::{Batch, Mark};
 use tidings_model::{NewEvent, Principal, Rows, Sight, TopicName};
@@ -100,13 +100,13 @@ impl Tidings {
         Ok(())
     }
 
-    /// Appends what was captured and moves the source's position, in one commit: after `Ok` both are durable,
-    /// after `Err` neither, unless the log says that it cannot tell.
+    /// Makes ready what was captured: [`Tidings::commit`] appends it and moves the source's position, in one commit. Of what
+    /// is made ready by one source each is committed before the next.
     ///
     /// # Errors
     /// When the source does not own the topic of a row, when an event breaks a rule, when a message would be
-    /// refused by [`Tidings::check_message`], or when the log refuses, also since there is too much at once.
-    pub async fn capture(&self, capture: Capture) -> Result<Receipt, Error> {
+    /// refused by [`Tidings::check_message`], or when the log cannot be read.
+    pub async fn prepare(&self, capture: Capture) -> Result<Prepared, Error> {
         let Capture { source, mut events, messages, marks } = capture;
         for (index, event) in events.iter_mut().enumerate() {
             // Without a key there is no State to leave.
@@ -124,8 +124,13 @@ impl Tidings {
         }
         let mut decided = self.decide_rows(events).await?;
         decided.extend(self.decide(messages)?);
-        self.store(&Principal::nobody(), decided.into_iter().map(Ok), Batch { marks, ..Batch::default() })
-            .await
+        self.encode(&Principal::nobody(), decided.into_iter().map(Ok), Batch { marks, ..Batch::default() })
+    }
+
+    /// [`Tidings::prepare`] and [`Tidings::commit`] at once.
+    pub async fn capture(&self, capture: Capture) -> Result<Receipt, Error> {
+        let prepared = self.prepare(capture).await?;
+        self.commit(prepared).await
     }
 
     /// Whether an event that an application published through its database would be taken. A source asks before

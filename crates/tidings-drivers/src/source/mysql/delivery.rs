@@ -61,11 +61,9 @@ pub async fn commit_all(
             (batch.file, batch.end) = (next.file, next.end);
             batch.committed_at = next.committed_at.or(batch.committed_at);
         }
-        if let Err(fault) = visible.wait(&batch).await {
-            return fault;
-        }
+        let seen = visible.wait(visible.question(&batch));
         let is_large = kept.is_some() || batch.events.len() >= GATHERED_MAX;
-        if let Err(fault) = commit(desk, mark, batch, kept.is_none() && deliveries.is_empty()).await {
+        if let Err(fault) = commit(desk, mark, batch, seen, kept.is_none() && deliveries.is_empty()).await {
             return fault;
         }
         if count > 1 && !is_large {
@@ -74,8 +72,14 @@ pub async fn commit_all(
     }
 }
 
-/// Commits one delivery.
-pub async fn commit(desk: &Desk, mark: &str, delivery: Delivery, is_last: bool) -> Result<(), Fault> {
+/// Commits one delivery once it is `seen`.
+pub async fn commit(
+    desk: &Desk,
+    mark: &str,
+    delivery: Delivery,
+    seen: impl Future<Output = Result<(), Fault>>,
+    is_last: bool,
+) -> Result<(), Fault> {
     let position = delivery.mark.position.to_string();
     let value = serde_json::to_vec(&delivery.mark).expect("a position into memory");
     let capture = Capture {
@@ -84,7 +88,7 @@ pub async fn commit(desk: &Desk, mark: &str, delivery: Delivery, is_last: bool) 
         messages: Vec::new(),
         marks: vec![tidings_log::Mark { name: mark.to_owned(), value: Some(Bytes::from(value)) }],
     };
-    desk.capture(capture).await?;
+    desk.capture_once(seen, capture).await?;
     desk.report.position(position);
     let now = desk.tidings.clock().now();
     let lag = delivery.committed_at.filter(|_| !is_last).map(|at| now.as_millis() - at.as_millis());

@@ -16,6 +16,7 @@ use super::{schema, snapshot};
 use crate::source::{Desk, Fault, Settings};
 use mysql_async::Conn;
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_model::NewEvent;
@@ -139,7 +140,7 @@ impl Sink for Lots<'_> {
 async fn keep(desk: &Desk, name: &str, events: Vec<NewEvent>, mark: &Mark) -> Result<(), Fault> {
     let delivery =
         Delivery { events, bytes: 0, mark: mark.clone(), file: String::new(), end: 0, committed_at: None };
-    delivery::commit(desk, name, delivery, true).await
+    delivery::commit(desk, name, delivery, ready(Ok(())), true).await
 }
 
 async fn known(desk: &Desk, name: &str) -> Result<Option<Mark>, Fault> {

@@ -24,6 +24,14 @@ pub struct Visible {
     is_patient: bool,
 }
 
+/// Whether others see what was read.
+pub enum Question {
+    /// In MySQL's words.
+    Executed(String),
+    /// MariaDB: up to a place in the log whose files have this name.
+    Spot { base: String, spot: Spot },
+}
+
 /// A file of the log by its number, and a place in it.
 type Spot = (u64, u64);
 
@@ -36,11 +44,24 @@ impl Visible {
         Ok(Self { place: place.clone(), connection, can_answer, seen: None, is_patient: true })
     }
 
-    /// Waits until other sessions see everything that was read up to and with `delivery`.
-    pub async fn wait(&mut self, delivery: &Delivery) -> Result<(), Fault> {
+    /// What there is to ask about everything that was read up to and with `delivery`; `None` if nothing.
+    pub fn question(&self, delivery: &Delivery) -> Option<Question> {
+        if !self.can_answer || delivery.events.is_empty() {
+            return None;
+        }
+        if let Position::MySql(_) = delivery.mark.position {
+            return Some(Question::Executed(executed(&delivery.mark)));
+        }
+        let (base, number) = numbered(&delivery.file)?;
+        Some(Question::Spot { base: base.to_owned(), spot: (number, delivery.end) })
+    }
+
+    /// Waits until other sessions see what is asked for.
+    pub async fn wait(&mut self, question: Option<Question>) -> Result<(), Fault> {
+        let Some(question) = question else { return Ok(()) };
         let mut looks = Looks::begin();
-        while self.can_answer && !delivery.events.is_empty() {
-            let Some(is_seen) = self.sees(delivery).await? else {
+        while self.can_answer {
+            let Some(is_seen) = self.sees(&question).await? else {
                 self.can_answer = false;
                 break;
             };
@@ -53,14 +74,15 @@ impl Visible {
     }
 
     /// Nothing where the server has no answer.
-    async fn sees(&mut self, delivery: &Delivery) -> Result<Option<bool>, Fault> {
-        if let Position::MySql(_) = delivery.mark.position {
-            // Zero, unless time is up.
-            let rows = self.ask::<Option<i64>>(&executed(&delivery.mark)).await?;
-            return Ok(rows.and_then(|rows| rows.first().copied().flatten()).map(|answer| answer == 0));
-        }
-        let Some((base, number)) = numbered(&delivery.file) else { return Ok(None) };
-        let asked = (number, delivery.end);
+    async fn sees(&mut self, question: &Question) -> Result<Option<bool>, Fault> {
+        let (base, asked) = match question {
+            Question::Executed(query) => {
+                // Zero, unless time is up.
+                let rows = self.ask::<Option<i64>>(query).await?;
+                return Ok(rows.and_then(|rows| rows.first().copied().flatten()).map(|answer| answer == 0));
+            }
+            Question::Spot { base, spot } => (base, *spot),
+        };
         if self.seen.is_some_and(|seen| seen >= asked) {
             return Ok(Some(true));
         }

@@ -157,9 +157,8 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         let newest = piece.events.last().and_then(|event| event.occurred_at);
         let source = self.desk.name.as_str().into();
         Box::pin(async move {
-            visible::wait(&client, &unseen).await?;
             let capture = Capture { source, events: piece.events, messages: piece.messages, marks };
-            desk.capture(capture).await.map(|()| (place, newest))
+            desk.capture_once(visible::wait(&client, &unseen), capture).await.map(|()| (place, newest))
         })
     }
 

@@ -27,6 +27,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Room for what is read next. A connection that sends nothing small enough does not stay.
 const READ_BYTES: usize = 4 << 10;
+/// What is kept for the next answer of the memory of a larger one.
+const OUTPUT_BYTES: usize = 4 << 10;
 
 /// How the lane is left.
 pub enum Leave {
@@ -78,6 +80,7 @@ where
         input.advance(len);
         let is_last = looks.is_stop();
         output.clear();
+        output.shrink_to(OUTPUT_BYTES);
         answer(door, published, is_last, &mut output).await;
         if write(io, &output, door.tidings.limits().write_timeout_ms).await.is_none() || is_last {
             return over(io).await;
@@ -119,7 +122,10 @@ async fn next<T: AsyncRead + Unpin>(io: &mut T, input: &mut BytesMut, looks: &mu
 /// Brings the answer on its way; `None` if the client is gone, or does not read.
 async fn write<T: AsyncWrite + Unpin>(io: &mut T, output: &[u8], within_ms: u64) -> Option<()> {
     // Nearly always the socket takes it at once: then there is nothing to wait for.
-    let mut writing = pin!(io.write_all(output));
+    let mut writing = pin!(async {
+        io.write_all(output).await?;
+        io.flush().await
+    });
     let written = match writing.as_mut().now_or_never() {
         Some(written) => written,
         None => tokio::time::timeout(Duration::from_millis(within_ms), writing).await.ok()?,
@@ -142,6 +148,8 @@ async fn answer(door: &Door, published: Result<Vec<u8>, Refusal>, is_last: bool,
             StatusCode::CREATED
         }
         Err(refusal) => {
+            // Nothing else makes room for others where a client sends nonsense without waiting for answers.
+            tokio::task::coop::consume_budget().await;
             let (head, body) = refusal.into_response().into_parts();
             let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));

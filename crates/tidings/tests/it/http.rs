@@ -75,6 +75,15 @@ async fn tls_serves_and_takes_a_new_certificate_without_a_restart() {
     let stream = client.get(server.url("/v1/topics/t/events?from=earliest")).bearer_auth(&server.admin);
     let mut live = Sse::of(stream.header("accept", "text/event-stream").send().await.unwrap(), None);
 
+    // A small publish over HTTP/1.1 has a way of its own.
+    let older = Client::builder().no_proxy().http1_only().tls_certs_only([old.clone()]).build().unwrap();
+    for body in ["{}", "{}", "{"] {
+        let publish = older.post(server.url("/v1/topics/other/events")).bearer_auth(&server.admin);
+        let answer = publish.header("content-type", "application/json").body(body).send().await.unwrap();
+        assert_eq!(answer.version(), reqwest::Version::HTTP_11);
+        assert_eq!(answer.status().as_u16(), if body == "{}" { 201 } else { 400 });
+        assert!(answer.text().await.unwrap().ends_with('}'));
+    }
     let new = certificate(dir.path());
     server.signal(libc::SIGHUP);
     until("the new certificate", || async {

@@ -228,3 +228,39 @@ async fn a_server_that_stops_answers_first_and_waits_for_nobody_who_is_silent() 
     assert!(server.end(libc::SIGTERM).await.success());
     idle.end().await;
 }
+
+#[tokio::test]
+async fn rights_that_are_taken_away_are_gone_on_connections_that_have_used_them() {
+    let server = Server::start().await;
+    let key = server.cli(&["keys", "add", "app", "--kind", "producer", "--publish", "t"], b"").await.ok();
+    let one = request("t", &format!("Bearer {}", key.trim()), "", b"{}");
+    let short = server.token(&["--publish", "t", "--ttl", "2s"]).await;
+    let other = request("t", &format!("Bearer {short}"), "", b"{}");
+    let (mut raw, mut late) = (Raw::to(&server).await, Raw::to(&server).await);
+    for _ in 0..2 {
+        raw.send(&one).await;
+        assert_eq!(raw.answer().await.status, "HTTP/1.1 201 Created");
+        late.send(&other).await;
+        assert_eq!(late.answer().await.status, "HTTP/1.1 201 Created");
+    }
+    server.cli(&["keys", "grant", "app", "--publish", "elsewhere"], b"").await.ok();
+    raw.send(&one).await;
+    assert_eq!(raw.answer().await.status, "HTTP/1.1 403 Forbidden");
+    server.cli(&["keys", "grant", "app", "--publish", "t"], b"").await.ok();
+    raw.send(&one).await;
+    assert_eq!(raw.answer().await.status, "HTTP/1.1 201 Created");
+    server.cli(&["keys", "revoke", "app"], b"").await.ok();
+    raw.send(&one).await;
+    assert_eq!(raw.answer().await.status, "HTTP/1.1 401 Unauthorized");
+    soon("the end of the token", async {
+        loop {
+            late.send(&other).await;
+            let answer = late.answer().await;
+            if answer.status != "HTTP/1.1 201 Created" {
+                assert_eq!(answer.body["code"], "token_expired");
+                break;
+            }
+        }
+    })
+    .await;
+}

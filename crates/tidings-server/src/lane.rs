@@ -38,9 +38,10 @@ pub enum Leave {
     Over,
 }
 
-/// Whether publishes may be answered here: their callers' calls are not counted.
+/// Whether publishes may be answered here: their callers' calls are not counted, and none that is small is too large.
 pub fn is_open(door: &Door) -> bool {
     !door.rates.is_bounded(crate::Call::Publish)
+        && door.tidings.limits().body_bytes >= request::REQUEST_BYTES_MAX
 }
 
 /// Who publishes over a connection, and the head that says so.

@@ -4,7 +4,7 @@
 //! for the library or for the route beyond what is read here makes it another's.
 
 /// A larger one is the library's.
-const REQUEST_BYTES_MAX: usize = 8 << 10;
+pub const REQUEST_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 /// How every one of them begins.
 const BEGIN: &[u8] = b"POST /v1/topics/";

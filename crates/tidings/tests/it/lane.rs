@@ -217,6 +217,24 @@ async fn who_is_slow_is_told_and_who_is_silent_is_let_go() {
 }
 
 #[tokio::test]
+async fn settings_that_bound_publishes_bound_these_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidings.toml");
+    let settings = ["[limits]\nbody_bytes = 1024\n", "[rates]\npublish = \"1/60s\"\n"];
+    for (settings, status) in settings.into_iter().zip([413, 429]) {
+        std::fs::write(&file, settings).unwrap();
+        let server = Server::start_with(&["--config", file.to_str().unwrap()]).await;
+        let bearer = format!("Bearer {}", server.admin);
+        let mut raw = Raw::to(&server).await;
+        raw.send(&request("t", &bearer, "", b"{}")).await;
+        assert_eq!(raw.answer().await.status, "HTTP/1.1 201 Created");
+        let body = format!(r#"{{"data":"{}"}}"#, "x".repeat(1024));
+        raw.send(&request("t", &bearer, "", body.as_bytes())).await;
+        assert!(raw.answer().await.status.starts_with(&format!("HTTP/1.1 {status}")));
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_stops_answers_first_and_waits_for_nobody_who_is_silent() {
     let mut server = Server::start().await;
     let one = request("t", &format!("Bearer {}", server.admin), "", b"{}");

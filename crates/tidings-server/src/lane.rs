@@ -9,17 +9,16 @@ mod request;
 
 use crate::http::Sender;
 use crate::looks::{Look, Looks, PARTS};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, guarded};
 use crate::{Door, http};
 use ::http::StatusCode;
 use axum::response::IntoResponse as _;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use request::{Read, Request};
+use request::{Head, Read, Request};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -46,7 +45,7 @@ pub fn is_open(door: &Door) -> bool {
 
 /// Who publishes over a connection, and the head that says so.
 struct Known {
-    head: request::Known,
+    head: Head,
     sender: Sender,
 }
 
@@ -61,9 +60,9 @@ where
     loop {
         let again = known.as_ref().and_then(|known: &Known| Some((known, known.head.again(&input)?)));
         let (published, len) = match again.filter(|(known, _)| known.sender.is_current(door)) {
-            Some((known, (body, len))) => (guarded(known.sender.publish(door, body)).await, len),
+            Some((known, (body, len))) => (guarded(known.sender.publish(door, body), Err).await, len),
             None => match request::read(&input) {
-                Read::Whole(request) => (guarded(first(door, &request, &mut known)).await, request.len),
+                Read::Whole(request) => (guarded(first(door, &request, &mut known), Err).await, request.len),
                 Read::Other => return Leave::Library(input.freeze()),
                 Read::Part => {
                     match next(io, &mut input, looks).await {
@@ -92,14 +91,8 @@ where
 /// Publishes for the first time with this head.
 async fn first(door: &Door, request: &Request<'_>, known: &mut Option<Known>) -> Result<Vec<u8>, Refusal> {
     let sender = Sender::of(door, request.path, request.authorization).await?;
-    let known = known.insert(Known { head: request::Known::of(request), sender });
+    let known = known.insert(Known { head: Head::of(request), sender });
     known.sender.publish(door, request.body).await
-}
-
-/// A panic is a broken invariant within one request; the others go on.
-async fn guarded<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-    let done = AssertUnwindSafe(work).catch_unwind().await;
-    done.unwrap_or_else(|_| Err(Refusal::internal("a handler panicked")))
 }
 
 enum Next {

@@ -5,9 +5,11 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
 use tidings_engine::auth::UserError;
 use tidings_engine::inbound::InboundError;
 use tidings_engine::{Error, auth, entities};
@@ -54,6 +56,13 @@ impl Refusal {
         self.extra.push((name, value.into()));
         self
     }
+}
+
+/// What `work` answers; where it panics, what `refuse` makes of that. A panic is a broken invariant within one request:
+/// the others go on.
+pub async fn guarded<T>(work: impl Future<Output = T>, refuse: impl FnOnce(Refusal) -> T) -> T {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|_| refuse(Refusal::internal("a handler panicked")))
 }
 
 impl From<Error> for Refusal {

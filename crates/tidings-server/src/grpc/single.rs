@@ -11,17 +11,15 @@ use crate::caller::Caller;
 use crate::http::body::Parts;
 use crate::listen::Peer;
 use crate::rates::Call;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, guarded};
 use crate::{Door, gate};
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::request;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
 use prost::Message as _;
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tidings_model::Code;
@@ -56,9 +54,7 @@ where
 {
     let door = grpc.door();
     let (mut head, body) = request.into_parts();
-    // A panic is a broken invariant within one call; the others go on.
-    let answered = AssertUnwindSafe(answer(door, peer, &mut head, body)).catch_unwind().await;
-    let answered = answered.unwrap_or_else(|_| Err(Refusal::internal("a handler panicked").into()));
+    let answered = guarded(answer(door, peer, &mut head, body), |refusal| Err(refusal.into())).await;
     let mut tally = Tally::new(door.metrics.grpc(), METHOD);
     match answered {
         Ok(message) => response(Body::new(Answer { message: Some(message), is_over: false, tally })),

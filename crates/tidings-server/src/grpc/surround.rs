@@ -8,17 +8,15 @@ use super::{Grpc, METHODS, Pulses, event_relay, status, streamed};
 use crate::caller::Caller;
 use crate::metrics::GrpcCalls;
 use crate::rates::Call;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, guarded};
 use crate::{Door, gate};
 use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use std::future::Future as _;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -51,17 +49,14 @@ pub async fn call(grpc: &Grpc, request: Request<Body>) -> Response<Body> {
         return finish(door.metrics.grpc(), method, pulse, refused.into_http::<Body>());
     }
     let request = Request::from_parts(head, Timed::new(body, within));
-    // A panic is a broken invariant within one call; the others go on.
-    let panicked = |_| status::of(Refusal::internal("a handler panicked"));
     if streamed::is_for(&request) {
-        let opened = AssertUnwindSafe(streamed::open(door, request)).catch_unwind().await;
-        return match opened.map_err(panicked).flatten() {
+        let opened = guarded(streamed::open(door, request), |refusal| Err(status::of(refusal)));
+        return match opened.await {
             Ok(messages) => finish(door.metrics.grpc(), method, pulse, streamed::answer(messages)),
             Err(status) => finish(door.metrics.grpc(), method, pulse, status.into_http::<Body>()),
         };
     }
-    let answered = AssertUnwindSafe(grpc.dispatch(request)).catch_unwind().await;
-    let response = answered.unwrap_or_else(|panic| panicked(panic).into_http());
+    let response = guarded(grpc.dispatch(request), |refusal| status::of(refusal).into_http()).await;
     finish(door.metrics.grpc(), method, pulse, response)
 }
 

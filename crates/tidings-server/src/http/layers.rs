@@ -5,16 +5,14 @@
 
 use super::{Route, body};
 use crate::dialect::{broker, esink};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, guarded};
 use crate::{Config, Door, gate};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use tidings_model::Code;
 use tower::ServiceExt as _;
 use tower_http::CompressionLevel;
@@ -27,9 +25,7 @@ pub async fn watched(
     origin: Option<HeaderValue>,
     answer: impl Future<Output = Response>,
 ) -> Response {
-    // A panic is a broken invariant within one request; the others go on.
-    let answered = AssertUnwindSafe(answer).catch_unwind().await;
-    let mut response = answered.unwrap_or_else(|_| Refusal::internal("a handler panicked").into_response());
+    let mut response = guarded(answer, Refusal::into_response).await;
     door.metrics.request(route.method, route.path, response.status());
     if let Some(origin) = origin {
         allow_origin(&door.config, &origin, response.headers_mut());

@@ -207,9 +207,13 @@ pub(crate) fn router(door: Door) -> Router {
 
 /// Whether the router would bring the request to [`publish`]: `POST /v1/topics/{topic}/events`.
 pub(crate) fn is_publish<B>(request: &http::Request<B>) -> bool {
-    let topic = request.uri().path().strip_prefix("/v1/topics/").and_then(|p| p.strip_suffix("/events"));
-    request.method() == http::Method::POST
-        && topic.is_some_and(|t| !t.is_empty() && t.bytes().all(|byte| byte != b'/'))
+    request.method() == http::Method::POST && is_publish_path(request.uri().path())
+}
+
+/// Whether it is the path of [`publish`].
+pub(crate) fn is_publish_path(path: &str) -> bool {
+    let topic = path.strip_prefix("/v1/topics/").and_then(|path| path.strip_suffix("/events"));
+    topic.is_some_and(|topic| !topic.is_empty() && topic.bytes().all(|byte| byte != b'/'))
 }
 
 /// The first route without the router.

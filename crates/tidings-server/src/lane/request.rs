@@ -3,6 +3,8 @@
 //! Owns: what such a request may say. It is read by the parser that the HTTP library reads with; whatever has a meaning
 //! for the library or for the route beyond what is read here makes it another's.
 
+use crate::http::is_publish_path;
+
 /// A larger one is the library's.
 pub const REQUEST_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
@@ -26,24 +28,20 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// Bytes of the whole request.
     pub len: usize,
-    head: Head<'a>,
-}
-
-/// A head in two parts: what stands before the length of the body, and what behind it.
-struct Head<'a> {
+    /// Its head, but for the length of the body that stands between these two.
     before: &'a [u8],
     after: &'a [u8],
 }
 
 /// The head of a request that was read. Whoever publishes again mostly says the same again, but for the length.
-pub struct Known {
+pub struct Head {
     before: Box<[u8]>,
     after: Box<[u8]>,
 }
 
-impl Known {
+impl Head {
     pub fn of(request: &Request<'_>) -> Self {
-        Self { before: request.head.before.into(), after: request.head.after.into() }
+        Self { before: request.before.into(), after: request.after.into() }
     }
 
     /// The body and the bytes of the whole request, where `input` begins with this head and its request is whole.
@@ -87,18 +85,17 @@ pub fn read(input: &[u8]) -> Read<'_> {
     match input.get(head..len) {
         Some(body) => {
             let at = said.digits.as_ptr() as usize - input.as_ptr() as usize;
-            let head = Head { before: &input[..at], after: &input[at + said.digits.len()..head] };
-            Read::Whole(Request { path, authorization: said.authorization, body, len, head })
+            let (before, after) = (&input[..at], &input[at + said.digits.len()..head]);
+            Read::Whole(Request { path, authorization: said.authorization, body, len, before, after })
         }
         None => Read::Part,
     }
 }
 
-/// `/v1/topics/{topic}/events`, in characters that need no second look, and without a query.
+/// The route's, in characters that need no second look, and without a query.
 fn is_plain_path(path: &str) -> bool {
-    let topic = path.strip_prefix("/v1/topics/").and_then(|path| path.strip_suffix("/events"));
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:%".contains(&byte);
-    topic.is_some_and(|topic| !topic.is_empty() && topic.bytes().all(is_plain))
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:%/".contains(&byte);
+    is_publish_path(path) && path.bytes().all(is_plain)
 }
 
 /// What the headers say.
@@ -189,7 +186,7 @@ mod tests {
         };
         let first = whole("a", "{\"data\":1}");
         let Read::Whole(read) = read(first.as_bytes()) else { panic!("not whole") };
-        let known = Known::of(&read);
+        let known = Head::of(&read);
         for body in ["{\"data\":1}", "", "{\"data\":\"longer than before\"}"] {
             let next = whole("a", body);
             assert_eq!(known.again(next.as_bytes()), Some((body.as_bytes(), next.len() - 8)));
@@ -278,7 +275,7 @@ mod tests {
             if let Read::Whole(request) = read(&input) {
                 prop_assert!(request.len <= input.len() && request.len >= request.body.len());
                 // And is known again as what it is.
-                prop_assert_eq!(Known::of(&request).again(&input), Some((request.body, request.len)));
+                prop_assert_eq!(Head::of(&request).again(&input), Some((request.body, request.len)));
             }
         }
     }

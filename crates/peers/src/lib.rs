@@ -13,5 +13,5 @@ mod queue;
 
 pub use database::{mariadb, postgres};
 pub use peer::Peer;
-pub use program::{GRPCURL, NSQD, PYTHON, find, needed};
+pub use program::{GRPCURL, H2SPEC, NSQD, PYTHON, find, needed};
 pub use queue::{nats, nsqd, redis};

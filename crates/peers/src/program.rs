@@ -7,6 +7,8 @@ pub const NSQD: &str = "nsqd-1.3.0";
 
 /// The same of grpcurl, a client of gRPC that knows no service but learns them by reflection.
 pub const GRPCURL: &str = "grpcurl-1.8.7";
+/// The same of h2spec, which checks an implementation of HTTP/2.
+pub const H2SPEC: &str = "h2spec-2.2.1";
 /// A Python of its own with the clients that the tests use, there too.
 pub const PYTHON: &str = "python/bin/python";
 

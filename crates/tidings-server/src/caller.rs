@@ -3,7 +3,7 @@
 //! Owns: whom a proxy of ours may name. Never: believes a header from anybody else.
 
 use crate::Door;
-use crate::listen::Peer;
+use crate::answers::Peer;
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, request::Parts};
 use std::convert::Infallible;

@@ -83,12 +83,18 @@ impl http_body::Body for HandoverBody {
 pub struct Io {
     /// `None` once it was given away.
     tcp: Option<TcpStream>,
-    handover: Handover,
+    /// `None` where it never will be.
+    handover: Option<Handover>,
 }
 
 impl Io {
     pub fn new(tcp: TcpStream, handover: Handover) -> Self {
-        Self { tcp: Some(tcp), handover }
+        Self { tcp: Some(tcp), handover: Some(handover) }
+    }
+
+    /// It is not given away.
+    pub fn keep(&mut self) {
+        self.handover = None;
     }
 
     /// The socket, after an upgrade.
@@ -138,7 +144,7 @@ impl AsyncWrite for Io {
 
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Everything the library had is in the socket now; TCP itself needs no flush.
-        let handover = self.handover.clone();
+        let Some(handover) = self.handover.clone() else { return Poll::Ready(Ok(())) };
         let mut state = handover.state();
         if matches!(*state, State::Armed { .. })
             && let State::Armed { to, body } = std::mem::replace(&mut *state, State::Done)

@@ -8,7 +8,7 @@
 mod request;
 
 use crate::http::Sender;
-use crate::looks::{Look, Looks, PARTS};
+use crate::looks::{Heard, Look, Looks, PARTS};
 use crate::refusal::{Refusal, guarded};
 use crate::{Door, http};
 use ::http::StatusCode;
@@ -17,15 +17,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use request::{Head, Read, Request};
-use std::cell::RefCell;
-use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-/// Room for what is read next. A connection that sends nothing small enough does not stay.
-const READ_BYTES: usize = 4 << 10;
 /// What is kept for the next answer of the memory of a larger one.
 const OUTPUT_BYTES: usize = 4 << 10;
 
@@ -65,12 +60,12 @@ where
                 Read::Whole(request) => (guarded(first(door, &request, &mut known), Err).await, request.len),
                 Read::Other => return Leave::Library(input.freeze()),
                 Read::Part => {
-                    match next(io, &mut input, looks).await {
-                        Next::Bytes => {}
+                    match looks.read(io, &mut input).await {
+                        Heard::Bytes => {}
                         // The library knows what to say to whoever is slow, and when.
                         _ if !input.is_empty() => return Leave::Library(input.freeze()),
-                        Next::Look(Look::Time) if silent < PARTS => silent += 1,
-                        Next::Look(_) | Next::End => return over(io).await,
+                        Heard::Look(Look::Time) if silent < PARTS => silent += 1,
+                        Heard::Look(_) | Heard::End => return over(io).await,
                     }
                     continue;
                 }
@@ -93,24 +88,6 @@ async fn first(door: &Door, request: &Request<'_>, known: &mut Option<Known>) ->
     let sender = Sender::of(door, request.path, request.authorization).await?;
     let known = known.insert(Known { head: Head::of(request), sender });
     known.sender.publish(door, request.body).await
-}
-
-enum Next {
-    Bytes,
-    End,
-    Look(Look),
-}
-
-/// Reads on, unless there is something else to hear.
-async fn next<T: AsyncRead + Unpin>(io: &mut T, input: &mut BytesMut, looks: &mut Looks) -> Next {
-    input.reserve(READ_BYTES);
-    poll_fn(|cx| {
-        if let Poll::Ready(read) = pin!(io.read_buf(input)).poll(cx) {
-            return Poll::Ready(if read.is_ok_and(|count| count > 0) { Next::Bytes } else { Next::End });
-        }
-        looks.poll(cx).map(Next::Look)
-    })
-    .await
 }
 
 /// Brings the answer on its way; `None` if the client is gone, or does not read.
@@ -177,22 +154,7 @@ fn put<'a>(
     out.extend_from_slice(b"content-length: ");
     http::put_number(out, body.len() as u64);
     out.extend_from_slice(b"\r\ndate: ");
-    put_date(out);
+    http::with_date(|date| out.extend_from_slice(date));
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
-}
-
-/// The time, to a second, in words that are found once for each.
-fn put_date(out: &mut Vec<u8>) {
-    thread_local! {
-        static WORDS: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-    }
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    WORDS.with_borrow_mut(|(of, words)| {
-        if *of != second || words.is_empty() {
-            (*of, *words) = (second, httpdate::fmt_http_date(now));
-        }
-        out.extend_from_slice(words.as_bytes());
-    });
 }

@@ -3,7 +3,7 @@
 //! Owns: sockets, frames, statuses. A door decodes, calls the engine, encodes; it decides nothing about
 //! events. Never: reads the environment, installs a subscriber for logs, or exits.
 
-mod beside;
+mod answers;
 mod caller;
 mod coarse;
 mod config;
@@ -15,6 +15,7 @@ mod gate;
 mod grpc;
 mod handover;
 mod http;
+mod http2;
 mod lane;
 mod listen;
 mod looks;

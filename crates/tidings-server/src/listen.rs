@@ -2,30 +2,27 @@
 //!
 //! Owns: the listeners (one for everything, and one for gRPC alone where that is set), the bound on connections, and their end on shutdown. Never: knows a route.
 
-use crate::beside::{Beside, Together};
+use crate::answers::{Answers, ConnectionId, Doors, Peer, Slot};
 use crate::coarse::Coarse;
-use crate::grpc::{Grpc, Pulses};
+use crate::grpc::Grpc;
 use crate::handover::{Handover, Io};
+use crate::http2::{self, Connection, Times};
 use crate::lane::Leave;
 use crate::looks::{Look, Looks};
 use crate::tls::{self, TlsError};
 use crate::transport::{Transport, Wire};
 use crate::{Door, TlsFiles, grpc, http, lane};
-use futures_util::FutureExt as _;
-use futures_util::future::Either;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use std::convert::Infallible;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tower::Service as _;
 
 /// Bound ports, ready to serve.
 pub struct Server {
@@ -102,13 +99,6 @@ impl Server {
     }
 }
 
-/// What is served on a port.
-#[derive(Clone)]
-struct Doors {
-    routes: Option<axum::Router>,
-    grpc: Option<Grpc>,
-}
-
 impl Port {
     fn bind(
         address: SocketAddr,
@@ -165,16 +155,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// A slot among the connections; a stream that was taken from the library keeps it.
-pub type Slot = Arc<tokio::sync::OwnedSemaphorePermit>;
-
-/// The handling of a call or a publish; the library moves it about, and its size would be part of every idle connection.
-type Boxed = Pin<Box<dyn Future<Output = Result<axum::response::Response, Infallible>> + Send>>;
-
-/// Whose connection a request came over; in each request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
-
 async fn serve(
     door: Door,
     tcp: TcpStream,
@@ -201,70 +181,52 @@ async fn serve(
             Leave::Over => return,
         }
     }
-    let own = door.clone();
-    let pulses = Pulses::default();
-    let watched = pulses.clone();
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        if Grpc::is_call(&request)
-            && let Some(grpc) = doors.grpc.clone()
-        {
-            if Grpc::is_publish(&request) {
-                return Either::Left(Box::pin(async move { Ok(grpc.publish(peer, request).await) }) as Boxed);
-            }
-            request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(pulses.clone());
-            let request = request.map(axum::body::Body::new);
-            return Either::Left(Box::pin(async move { Ok(grpc.call(request).await) }) as Boxed);
+    let answers = Answers { door: door.clone(), doors, peer, slot, handover, id: ConnectionId::default() };
+    match http2::is_ahead(&mut transport, &mut looks).await {
+        Some(true) => {
+            transport.keep();
+            over_http2(transport, answers, looks).await;
         }
-        if doors.routes.is_some() && http::is_publish(&request) {
-            // A short cut: for a single event the routing would cost as much as everything else.
-            let request = request.map(axum::body::Body::new);
-            return Either::Left(Box::pin(http::publish(own.clone(), request).map(Ok)) as Boxed);
-        }
-        let Some(mut routes) = doors.routes.clone() else {
-            return Either::Left(Box::pin(std::future::ready(Ok(grpc::only()))) as Boxed);
-        };
-        request.extensions_mut().insert(Arc::clone(&slot));
-        request.extensions_mut().insert(peer);
-        if let Some(handover) = &handover {
-            request.extensions_mut().insert(handover.clone());
-        }
-        Either::Right(routes.call(request.map(axum::body::Body::new)))
-    });
-    let beside = Beside::default();
-    let mut builder = auto::Builder::new(beside.clone());
+        Some(false) => over_http1(transport, answers, looks).await,
+        None => {}
+    }
+}
+
+async fn over_http2(transport: Transport, answers: Answers, looks: Looks) {
+    let limits = answers.door.tidings.limits();
+    let times = Times {
+        ping: Duration::from_millis(answers.door.config.ping_ms),
+        read: Duration::from_millis(limits.read_timeout_ms),
+        write: Duration::from_millis(limits.write_timeout_ms),
+    };
+    let mut connection = Connection::new(transport, answers, looks, times);
+    poll_fn(|cx| connection.poll(cx)).await;
+}
+
+async fn over_http1(transport: Transport, answers: Answers, mut looks: Looks) {
+    let limits = answers.door.tidings.limits();
+    let within = Duration::from_millis(limits.read_timeout_ms);
+    let service = hyper::service::service_fn(move |request| answers.to(request));
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(Coarse)
-        .header_read_timeout(Duration::from_millis(limits.read_timeout_ms))
+        .header_read_timeout(within)
         .max_buf_size(64 << 10)
         .writev(false)
         .pipeline_flush(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_millis(door.config.ping_ms))
-        .max_concurrent_streams(256)
-        .max_header_list_size(64 << 10);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(transport), service);
-    let mut connection = pin!(connection);
-    let together = Together::new(beside);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(transport), service).with_upgrades());
     // What a client does wrong on its connection is its own business; errors end it.
     // Polling it now and then is what makes the deadline of a slow request head seen.
     loop {
         tokio::select! {
             biased;
-            _ = poll_fn(|cx| together.poll(connection.as_mut(), cx)) => return,
-            look = poll_fn(|cx| looks.poll(cx)) => {
-                together.look_again();
-                match look {
-                    Look::Stop => break,
-                    Look::Time if watched.is_stuck(Duration::from_millis(limits.write_timeout_ms)) => return,
-                    Look::Time => {}
-                }
+            _ = connection.as_mut() => return,
+            look = poll_fn(|cx| looks.poll(cx)) => match look {
+                Look::Stop => break,
+                Look::Time => {}
             }
         }
     }
     connection.as_mut().graceful_shutdown();
-    let _ = poll_fn(|cx| together.poll(connection.as_mut(), cx)).await;
+    let _ = connection.await;
 }

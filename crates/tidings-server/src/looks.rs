@@ -1,9 +1,12 @@
 //! What a connection hears beside its bytes: that the server stops, and now and then that it is time to look around.
 
+use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, Stream as _};
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,17 @@ pub enum Look {
     /// Some time has passed.
     Time,
 }
+
+/// What a connection hears that reads.
+pub enum Heard {
+    Bytes,
+    /// No more come.
+    End,
+    Look(Look),
+}
+
+/// Room for what is read next, where little is expected.
+const READ_BYTES: usize = 4 << 10;
 
 /// Tells one connection's task. It is asked with everything that happens there, so the clock and the stop are looked at
 /// only when they have something to say.
@@ -43,6 +57,22 @@ impl Looks {
     /// Whether the server stops.
     pub fn is_stop(&self) -> bool {
         self.stop.is_cancelled()
+    }
+
+    /// Reads on, unless there is something else to hear.
+    pub async fn read<T: AsyncRead + Unpin>(&mut self, io: &mut T, input: &mut BytesMut) -> Heard {
+        input.reserve(READ_BYTES);
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = pin!(io.read_buf(input)).poll(cx) {
+                return Poll::Ready(if read.is_ok_and(|count| count > 0) {
+                    Heard::Bytes
+                } else {
+                    Heard::End
+                });
+            }
+            self.poll(cx).map(Heard::Look)
+        })
+        .await
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Look> {

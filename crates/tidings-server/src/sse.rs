@@ -5,10 +5,10 @@
 //! into a pair of local sockets and the library carries the bytes on.
 
 use crate::Door;
+use crate::answers::Slot;
 use crate::coarse::together;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::handover::{Handover, PairBody};
-use crate::listen::Slot;
 use crate::refusal::Refusal;
 use crate::stream::{self, End, Stream};
 use crate::wire::{self, Framing};

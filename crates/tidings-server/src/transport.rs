@@ -28,6 +28,15 @@ impl From<Wire> for Transport {
     }
 }
 
+impl Transport {
+    /// Nobody takes the socket away.
+    pub fn keep(&mut self) {
+        if let Wire::Plain(io) = &mut self.wire {
+            io.keep();
+        }
+    }
+}
+
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();

@@ -59,7 +59,7 @@ impl Upgrade {
 /// The socket itself where it is plain, else one end of a pair whose other end the library encrypts.
 /// With it come bytes that the client sent early; copied, since they lie in the library's large buffer.
 fn take_socket(door: &Door, upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, Vec<u8>)> {
-    match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<Transport>>(upgraded) {
+    match upgraded.downcast::<TokioIo<Transport>>() {
         Ok(parts) => {
             let Transport { early, wire } = parts.io.into_inner();
             let socket = match wire {

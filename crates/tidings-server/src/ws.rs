@@ -3,10 +3,10 @@
 //! Owns: the upgrade, and what is said. Live events are written by the fan as frames made once per event. Protocol: RFC 6455; the operations are in `tidings_model::op`.
 
 use crate::Door;
+use crate::answers::Slot;
 use crate::coarse::together;
 use crate::conn::{Gone, Socket, Style};
 use crate::gate;
-use crate::listen::Slot;
 use crate::rates::Call;
 use crate::refusal::Refusal;
 use crate::stream::{self, End, Stream};

@@ -69,6 +69,7 @@ pub fn install(root: &Path) -> Result<()> {
     packages()?;
     go(root, peers::NSQD, "nsqd", "github.com/nsqio/nsq/apps/nsqd")?;
     go(root, peers::GRPCURL, "grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")?;
+    go(root, peers::H2SPEC, "h2spec", "github.com/summerwind/h2spec/cmd/h2spec")?;
     python(root)
 }
 

@@ -9,7 +9,6 @@ mod event_relay;
 mod health;
 mod native;
 mod protobuf;
-mod pulse;
 mod single;
 mod status;
 mod streamed;
@@ -18,10 +17,10 @@ mod surround;
 mod tests;
 mod watch;
 
-pub use pulse::Pulses;
+pub use single::{Known, again};
 
 use crate::Door;
-use crate::listen::Peer;
+use crate::answers::Peer;
 use crate::refusal::Refusal;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
@@ -147,8 +146,7 @@ impl Grpc {
             })
     }
 
-    /// Answers a call. The parts of its body must arrive within the time that is set, and what is answered must be
-    /// taken; see [`Pulses`].
+    /// Answers a call. The parts of its body must arrive within the time that is set.
     pub async fn call(&self, request: Request<Body>) -> Response<Body> {
         surround::call(self, request).await
     }
@@ -164,6 +162,11 @@ impl Grpc {
         B: http_body::Body<Data = bytes::Bytes> + Unpin,
     {
         single::call(self, peer, request).await
+    }
+
+    /// The head of a call that [`again`] may answer.
+    pub fn known(&self, head: &Request<()>) -> Option<Arc<Known>> {
+        (Self::is_call(head) && Self::is_publish(head)).then(|| Known::of(self.door(), head)).flatten()
     }
 
     fn door(&self) -> &Door {

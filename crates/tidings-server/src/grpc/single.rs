@@ -7,12 +7,12 @@
 
 use super::surround::{self, Tally};
 use super::{Grpc, METHODS, native, status};
+use crate::answers::Peer;
 use crate::caller::Caller;
 use crate::http::body::Parts;
-use crate::listen::Peer;
 use crate::rates::Call;
 use crate::refusal::{Refusal, guarded};
-use crate::{Door, gate};
+use crate::{Door, gate, http2};
 use axum::body::Body;
 use bytes::Bytes;
 use http::request;
@@ -21,8 +21,9 @@ use http_body::{Frame, SizeHint};
 use prost::Message as _;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use tidings_model::Code;
+use tidings_model::{Code, Principal};
 use tidings_proto::HEAD;
 use tidings_proto::server::tidings::v1;
 use tonic::{Code as Kind, Status};
@@ -60,9 +61,7 @@ where
         Ok(message) => response(Body::new(Answer { message: Some(message), is_over: false, tally })),
         Err(status) => {
             tally.kind = status.code();
-            status
-                .into_http::<tonic::body::Body>()
-                .map(|body| Body::new(surround::Answer::new(body, None, tally)))
+            status.into_http::<tonic::body::Body>().map(|body| Body::new(surround::Answer::new(body, tally)))
         }
     }
 }
@@ -79,13 +78,74 @@ where
     }
     let limits = door.tidings.limits();
     let call = whole(body, limits.read_timeout_ms, limits.body_bytes).await?;
-    let message = unframed(&call, limits.body_bytes)?;
+    // Boxed: what it needs is large, and would be moved about with the rest.
+    Box::pin(publish(door, &who, &call)).await
+}
+
+/// Publishes what a whole call holds, and answers with the frame of the receipt.
+async fn publish(door: &Door, who: &Arc<Principal>, call: &Bytes) -> Result<Bytes, Status> {
+    let message = unframed(call, door.tidings.limits().body_bytes)?;
     let request = v1::PublishRequest::decode(message)
         .map_err(|e| Refusal::new(Code::EventInvalid, format!("the message is no PublishRequest: {e}")))?;
-    // Boxed: what it needs is large, and would be moved about with the rest.
-    let answer = Box::pin(native::publish(door, &who, request)).await?;
-    Ok(framed(&answer))
+    Ok(framed(&native::publish(door, who, request).await?))
 }
+
+/// The head of a call. Whoever publishes again mostly says the same again.
+pub struct Known {
+    door: Door,
+    headers: HeaderMap,
+    /// Who calls, once that was found out.
+    who: Mutex<Option<Arc<Principal>>>,
+}
+
+impl Known {
+    /// `None` where each call has to be looked at by itself, since calls are counted.
+    pub fn of(door: &Door, head: &Request<()>) -> Option<Arc<Self>> {
+        let is_open = !door.rates.is_bounded(Call::Publish);
+        let (door, headers) = (door.clone(), head.headers().clone());
+        is_open.then(|| Arc::new(Self { door, headers, who: Mutex::default() }))
+    }
+
+    async fn who(&self) -> Result<Arc<Principal>, Refusal> {
+        let known = self.place().clone();
+        let is_current =
+            |who: &Arc<Principal>| who.is_current() && who.is_in_time(self.door.tidings.clock().now());
+        if let Some(who) = known.filter(is_current) {
+            return Ok(who);
+        }
+        let who = gate::bearer(&self.door, &self.headers).await?;
+        *self.place() = Some(Arc::clone(&who));
+        Ok(who)
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Arc<Principal>>> {
+        self.who.lock().expect("no panic while holding the lock")
+    }
+
+    async fn answer(&self, call: &Bytes) -> Result<Bytes, Status> {
+        publish(&self.door, &self.who().await?, call).await
+    }
+}
+
+/// Answers a whole call with a head that is known.
+pub async fn again(known: Arc<Known>, call: Bytes) -> http2::Answer {
+    let mut tally = Tally::new(known.door.metrics.grpc(), METHOD);
+    match guarded(known.answer(&call), |refusal| Err(refusal.into())).await {
+        Ok(body) => {
+            tally.kind = Kind::Ok;
+            http2::Answer::Made(http2::Made { head: HEAD_BLOCK, body, trailers: TRAILERS_BLOCK })
+        }
+        Err(status) => {
+            tally.kind = status.code();
+            http2::Answer::Response(status.into_http::<tonic::body::Body>().map(Body::new))
+        }
+    }
+}
+
+/// The head of an answer that goes well, and what stands behind its message, as blocks of HTTP/2 that refer to no table
+/// (RFC 7541): `:status: 200` and `content-type: application/grpc`, then `grpc-status: 0`.
+const HEAD_BLOCK: &[u8] = b"\x88\x00\x0ccontent-type\x10application/grpc";
+const TRAILERS_BLOCK: &[u8] = b"\x00\x0bgrpc-status\x010";
 
 /// All that is sent before the end of the call, in one piece.
 pub async fn whole<B>(body: B, within_ms: u64, max: usize) -> Result<Bytes, Status>

@@ -3,8 +3,7 @@
 //! Owns: that a call without a valid token, or one too many, is answered before its body is read. Never: looks into
 //! a message.
 
-use super::pulse::Pulse;
-use super::{Grpc, METHODS, Pulses, event_relay, status, streamed};
+use super::{Grpc, METHODS, event_relay, status, streamed};
 use crate::caller::Caller;
 use crate::metrics::GrpcCalls;
 use crate::rates::Call;
@@ -18,7 +17,6 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tidings_model::Code;
@@ -29,8 +27,6 @@ use tonic::{Code as Kind, Status};
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 /// Calls in which a client may be silent for as long as it likes.
 const PATIENT: [&str; 3] = ["/tidings.v1.Events/PublishStream", "/grpc.health.", "/grpc.reflection."];
-/// Answers that are small and end at once; they are not watched.
-const SHORT: [&str; 2] = ["/tidings.v1.Events/Publish", "/eventrelay.Events/PublishEvents"];
 
 pub async fn call(grpc: &Grpc, request: Request<Body>) -> Response<Body> {
     let door = grpc.door();
@@ -38,26 +34,22 @@ pub async fn call(grpc: &Grpc, request: Request<Body>) -> Response<Body> {
     let path = head.uri.path();
     let method = METHODS.iter().copied().find(|own| *own == path).unwrap_or("-");
     let begins = |list: &[&str]| list.iter().any(|own| path.starts_with(own));
-    let pulse = match head.extensions.get::<Pulses>() {
-        Some(pulses) if !SHORT.contains(&path) => Some(pulses.watch()),
-        _ => None,
-    };
     let within = (!begins(&PATIENT)).then(|| Duration::from_millis(door.tidings.limits().read_timeout_ms));
     if !begins(&OPEN)
         && let Err(refused) = admit(door, &mut head, method).await
     {
-        return finish(door.metrics.grpc(), method, pulse, refused.into_http::<Body>());
+        return finish(door.metrics.grpc(), method, refused.into_http::<Body>());
     }
     let request = Request::from_parts(head, Timed::new(body, within));
     if streamed::is_for(&request) {
         let opened = guarded(streamed::open(door, request), |refusal| Err(status::of(refusal)));
         return match opened.await {
-            Ok(messages) => finish(door.metrics.grpc(), method, pulse, streamed::answer(messages)),
-            Err(status) => finish(door.metrics.grpc(), method, pulse, status.into_http::<Body>()),
+            Ok(messages) => finish(door.metrics.grpc(), method, streamed::answer(messages)),
+            Err(status) => finish(door.metrics.grpc(), method, status.into_http::<Body>()),
         };
     }
     let response = guarded(grpc.dispatch(request), |refusal| status::of(refusal).into_http()).await;
-    finish(door.metrics.grpc(), method, pulse, response)
+    finish(door.metrics.grpc(), method, response)
 }
 
 /// Finds out who calls, and counts the call. The caller stands in the extensions afterwards.
@@ -85,19 +77,14 @@ async fn admit(door: &Door, head: &mut Parts, method: &'static str) -> Result<()
     Ok(())
 }
 
-fn finish<B>(
-    calls: GrpcCalls,
-    method: &'static str,
-    pulse: Option<Arc<Pulse>>,
-    response: Response<B>,
-) -> Response<Body>
+fn finish<B>(calls: GrpcCalls, method: &'static str, response: Response<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
 {
     let mut tally = Tally::new(calls, method);
     // A refusal has its status in the head, any other answer behind its body.
     tally.note(response.headers());
-    response.map(|inner| Body::new(Answer::new(inner, pulse, tally)))
+    response.map(|inner| Body::new(Answer::new(inner, tally)))
 }
 
 /// What became of a call, counted when it is over; one that nobody waited for was cancelled.
@@ -126,16 +113,15 @@ impl Drop for Tally {
     }
 }
 
-/// An answer's body: counts how it ends, and shows whether it is taken.
+/// An answer's body: counts how it ends.
 pub struct Answer<B> {
     inner: B,
-    pulse: Option<Arc<Pulse>>,
     tally: Tally,
 }
 
 impl<B> Answer<B> {
-    pub fn new(inner: B, pulse: Option<Arc<Pulse>>, tally: Tally) -> Self {
-        Self { inner, pulse, tally }
+    pub fn new(inner: B, tally: Tally) -> Self {
+        Self { inner, tally }
     }
 }
 
@@ -147,16 +133,11 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if let Some(pulse) = &self.pulse {
-            pulse.asked();
-        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            if let Some(trailers) = frame.trailers_ref() {
-                self.tally.note(trailers);
-            } else if let Some(pulse) = &self.pulse {
-                pulse.gave();
-            }
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.tally.note(trailers);
         }
         Poll::Ready(frame)
     }

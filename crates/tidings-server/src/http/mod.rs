@@ -224,10 +224,11 @@ pub(crate) fn publish(
     publish::post(axum::extract::State(door), request)
 }
 
+/// The headers of an answer in JSON.
+pub(crate) use layers::owed;
 /// Publishes from outside of the library, and how that is counted.
 pub(crate) use publish::{Sender, count as count_publish};
-/// The headers of an answer in JSON.
-pub(crate) use reply::{HEADERS as JSON, number as put_number};
+pub(crate) use reply::{HEADERS as JSON, number as put_number, with_date};
 
 /// Whether `path` of the table is one of Broker's.
 fn is_brokers(path: &str) -> bool {

@@ -11,8 +11,8 @@ mod session;
 pub use config::Phoenix;
 
 use crate::Door;
+use crate::answers::Slot;
 use crate::gate;
-use crate::listen::Slot;
 use crate::refusal::Refusal;
 use crate::upgrade::Upgrade;
 use axum::extract::{Request, State};

@@ -18,8 +18,8 @@ pub use packet::emit;
 pub use sessions::{Sessions, recheck};
 
 use crate::Door;
+use crate::answers::Slot;
 use crate::http::body::Parts;
-use crate::listen::Slot;
 use crate::upgrade::Upgrade;
 use axum::body::Body;
 use axum::extract::{Request, State};

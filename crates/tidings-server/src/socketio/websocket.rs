@@ -6,8 +6,8 @@
 use super::session::{Due, Leave, Session};
 use super::{Ask, packet};
 use crate::Door;
+use crate::answers::Slot;
 use crate::conn::{Conn, Gone, Socket, Style};
-use crate::listen::Slot;
 use crate::stream::{End, Stream};
 use crate::upgrade::{self, Pipe};
 use crate::wire;

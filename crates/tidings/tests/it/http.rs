@@ -51,7 +51,7 @@ async fn a_refusal_over_http_2_takes_the_body_that_comes_after_it() {
 }
 
 /// Writes a fresh certificate for this machine and returns it.
-fn certificate(dir: &Path) -> Certificate {
+pub fn certificate(dir: &Path) -> Certificate {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     std::fs::write(dir.join("key.pem"), signing_key.serialize_pem()).unwrap();

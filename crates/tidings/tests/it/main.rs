@@ -15,6 +15,7 @@ mod gate;
 mod grpc;
 mod harness;
 mod http;
+mod http2;
 mod inbound;
 mod lane;
 mod library;

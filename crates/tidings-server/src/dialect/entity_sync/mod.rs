@@ -11,9 +11,9 @@ mod session;
 pub use config::{Auth, EntitySync};
 
 use crate::Door;
+use crate::answers::Slot;
 use crate::gate;
 use crate::http::Query;
-use crate::listen::Slot;
 use crate::refusal::Refusal;
 use crate::upgrade::Upgrade;
 use axum::extract::{Request, State};

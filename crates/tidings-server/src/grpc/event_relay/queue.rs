@@ -6,8 +6,9 @@
 
 use super::{id, status};
 use crate::Door;
+use crate::answers::ConnectionId;
 use crate::grpc::native::caller;
-use crate::grpc::{Pulses, protobuf};
+use crate::grpc::protobuf;
 use crate::refusal::Refusal;
 use tidings_engine::Error;
 use tidings_engine::delivery::DestinationError;
@@ -58,7 +59,7 @@ fn consumer<T>(request: &Request<T>) -> Result<String, Refusal> {
             Err(bad())
         };
     }
-    let connection = request.extensions().get::<Pulses>().map_or_else(Uuid::new_v4, Pulses::connection);
+    let connection = request.extensions().get().map_or_else(Uuid::new_v4, ConnectionId::get);
     Ok(format!("connection {connection}"))
 }
 

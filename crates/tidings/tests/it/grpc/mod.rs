@@ -6,7 +6,7 @@ mod destinations;
 mod events;
 mod gate;
 mod keys;
-mod ports;
+pub mod ports;
 mod rates;
 mod topics;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// The address of the port for gRPC alone, as the server said it.
-fn own_port(server: &Server) -> String {
+pub fn own_port(server: &Server) -> String {
     let log = server.log();
     let line = log.lines().find_map(|line| line.strip_prefix("listening for gRPC on "));
     line.unwrap_or_else(|| panic!("no such line:\n{log}")).to_owned()

@@ -6,6 +6,7 @@
 //! and by readers that join and leave.
 
 use crate::feed::{Entry, Feed, Shared, Viewer};
+use crate::hold::Held;
 use crate::passing;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ pub struct Hub {
     watchers: RwLock<Vec<Arc<dyn TopicWatcher>>>,
     /// Topics whose events are found by user.
     routed: RwLock<HashSet<TopicName>>,
+    pub(crate) held: Held,
 }
 
 /// Of a viewer's ring, however many viewers there are: a burst of its own events.
@@ -102,6 +104,7 @@ impl Hub {
             due: Notify::new(),
             watchers: RwLock::default(),
             routed: RwLock::new(HashSet::from([TopicName::schedule()])),
+            held: Held::default(),
         }
     }
 
@@ -226,8 +229,14 @@ impl Hub {
     }
 }
 
-impl Observer for Hub {
-    fn advanced(&self, topic: &TopicName, tail: Offset, events: &mut dyn Iterator<Item = Event>) {
+impl Hub {
+    /// Tells everybody that `topic` is now at `tail`.
+    pub(crate) fn tell_advanced(
+        &self,
+        topic: &TopicName,
+        tail: Offset,
+        events: &mut dyn Iterator<Item = Event>,
+    ) {
         self.tell(topic);
         let watchers = self.watchers_of_keys(topic);
         let told = |event: &Event| {
@@ -274,8 +283,17 @@ impl Observer for Hub {
         }
         touched.iter().for_each(Feed::wake);
     }
+}
+
+impl Observer for Hub {
+    fn advanced(&self, topic: &TopicName, tail: Offset, events: &mut dyn Iterator<Item = Event>) {
+        if !self.held.keep(topic, tail, events) {
+            self.tell_advanced(topic, tail, events);
+        }
+    }
 
     fn dropped(&self, topic: &TopicName) {
+        self.held.forget(topic);
         self.tell(topic);
         let Some(channel) = self.channel(topic) else { return };
         let mut feeds = channel.feeds.lock().expect("no panic while holding the lock");

@@ -28,7 +28,7 @@ pub enum Fate {
 }
 
 /// Events that have passed their checks and only have to be committed.
-pub struct Prepared {
+pub(crate) struct Prepared {
     events: Vec<Published>,
     batch: Batch,
 }
@@ -134,7 +134,7 @@ impl Tidings {
     }
 
     /// The second half: after `Ok` all of it is durable, after `Err` nothing, unless the log says that it cannot tell.
-    pub async fn commit(&self, prepared: Prepared) -> Result<Receipt, Error> {
+    pub(crate) async fn commit(&self, prepared: Prepared) -> Result<Receipt, Error> {
         let Prepared { events: mut receipts, batch } = prepared;
         if receipts.is_empty() && batch.is_empty() {
             return Ok(Receipt { events: receipts });

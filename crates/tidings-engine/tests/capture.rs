@@ -1,10 +1,10 @@
 //! What a source captures: in one commit with its position, to topics that nobody else publishes to.
 
 use std::sync::Arc;
-use tidings_engine::{Capture, Hub, Tidings};
+use tidings_engine::{Capture, Hub, Item, Step, Subscription, Tidings};
 use tidings_log::memory::MemoryLog;
 use tidings_log::{Mark, SystemClock};
-use tidings_model::{Code, Filter, Key, Limits, NewEvent, Offset, Principal, Topic, TopicName};
+use tidings_model::{Code, Filter, From, Key, Limits, NewEvent, Offset, Principal, Topic, TopicName};
 
 fn world() -> (Arc<MemoryLog>, Tidings) {
     let hub = Arc::new(Hub::new(&Limits::default()));
@@ -99,4 +99,90 @@ async fn only_a_source_makes_topics_with_long_names() {
     let address = Topic::parse(long.as_str()).unwrap();
     let page = tidings.read(&admin, &address, Offset::ZERO, 9, &Filter::default()).await.unwrap();
     assert_eq!(page.events.len(), 1);
+}
+
+async fn live(tidings: &Tidings, from: &From) -> Subscription {
+    let who = Arc::new(Principal::admin());
+    tidings.subscribe(who, vec![Topic::whole(orders())], from, &Filter::default()).await.unwrap()
+}
+
+/// The offsets of everything at hand.
+fn at_hand(subscription: &mut Subscription) -> Vec<u64> {
+    let mut all = Vec::new();
+    while let Step::Item(item) = subscription.step() {
+        if let Item::Events(batch) = item {
+            all.extend(batch.entries.iter().map(|entry| entry.event.offset().0));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_topic_that_is_held_is_told_of_later_in_its_order_and_read_at_once() {
+    let (_, tidings) = world();
+    tidings.captured("crm", &[orders()]).await.unwrap();
+    let insert = async |position| {
+        tidings.capture(piece(vec![row("insert", "1", "{}")], position)).await.unwrap();
+    };
+    insert("1").await;
+    let (mut early, mut other) = (live(&tidings, &From::Latest).await, live(&tidings, &From::Latest).await);
+    let held = tidings.hold([orders(), orders()]);
+    insert("2").await;
+    insert("3").await;
+    tidings.publish(&Principal::admin(), vec![NewEvent::new(Topic::parse("t").unwrap(), "1")]).await.unwrap();
+    assert!(at_hand(&mut early).is_empty());
+    // The log hides nothing, and who has read it there is not told again.
+    let (admin, all) = (Principal::admin(), Filter::default());
+    let page = tidings.read(&admin, &Topic::whole(orders()), Offset::ZERO, 9, &all).await.unwrap();
+    assert_eq!(page.events.len(), 3);
+    let mut late = live(&tidings, &From::Earliest).await;
+    let mut read = Vec::new();
+    while read.len() < 3 {
+        let Item::Events(batch) = late.next().await.unwrap() else { continue };
+        read.extend(batch.entries.iter().map(|entry| entry.event.offset().0));
+    }
+    assert_eq!(read, [1, 2, 3]);
+    drop(held);
+    insert("4").await;
+    assert_eq!(at_hand(&mut early), [2, 3, 4]);
+    assert_eq!(at_hand(&mut other), [2, 3, 4]);
+    while let Step::Item(item) = late.step() {
+        assert!(!matches!(item, Item::Events(batch) if batch.entries[0].event.offset().0 < 4));
+    }
+    // Nothing is held any more, nor when what was held is gone.
+    let held = tidings.hold([orders()]);
+    insert("5").await;
+    tidings.drop_topic(&Principal::admin(), &orders()).await.unwrap();
+    drop(held);
+    insert("6").await;
+    let again = loop {
+        if let Item::Events(batch) = early.next().await.unwrap() {
+            break batch.entries[0].event.offset();
+        }
+    };
+    assert_eq!(again, Offset(1));
+}
+
+/// What is committed while the held events are told comes behind them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_held_events_are_told_keeps_its_place() {
+    const EACH: u64 = 20;
+    let (_, tidings) = world();
+    tidings.captured("crm", &[orders()]).await.unwrap();
+    for round in 0..200 {
+        let mut early = live(&tidings, &From::Latest).await;
+        let held = tidings.hold([orders()]);
+        tidings.capture(piece(vec![row("insert", "1", "{}")], "1")).await.unwrap();
+        let other = tidings.clone();
+        let more = tokio::spawn(async move {
+            for _ in 1..EACH {
+                other.capture(piece(vec![row("insert", "1", "{}")], "2")).await.unwrap();
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        more.await.unwrap();
+        let expected: Vec<u64> = (1..=EACH).map(|n| round * EACH + n).collect();
+        assert_eq!(at_hand(&mut early), expected);
+    }
 }

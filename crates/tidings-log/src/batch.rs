@@ -19,6 +19,9 @@ pub struct Batch {
     pub marks: Vec<Mark>,
     pub registry: Vec<RegistryChange>,
     pub trims: Vec<Trim>,
+    /// Whoever commits has something more urgent to do than waking who follows the log, and does that afterwards with
+    /// [`crate::Log::follow`].
+    pub is_followed_later: bool,
 }
 
 /// One event to append. The topic is created if it does not exist.

@@ -43,6 +43,10 @@ pub trait Log: Send + Sync + 'static {
     /// Cancel safe: dropping the future may still apply the batch; it never applies half of it.
     fn commit(&self, batch: Batch) -> Answer<'_, Receipt>;
 
+    /// Wakes who follows the log, where a batch has left that to whoever committed it. What waits for followers wakes
+    /// them by itself.
+    fn follow(&self) {}
+
     /// Where the topic begins and ends now; `None` if nothing was ever appended. Never blocks on I/O.
     fn bounds(&self, topic: &TopicName) -> Option<Bounds>;
 

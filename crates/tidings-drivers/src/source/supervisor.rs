@@ -6,8 +6,9 @@
 
 use super::{Fault, Table};
 use crate::backoff::{Backoff, LONGEST};
-use futures_util::future::join;
-use std::future::{Future, ready};
+use futures_util::FutureExt as _;
+use std::future::Future;
+use std::pin::pin;
 use std::time::Instant;
 use tidings_engine::{Capture, Services, SourceReport, Tidings, TopicSettings};
 use tidings_log::Mark;
@@ -43,7 +44,7 @@ impl Desk {
             Code::TopicCaptured => {
                 Fault::setting(format!("{error}; set another `prefix`, or take the table out of `tables`"))
             }
-            _ => Fault::lost(format!("the log takes nothing: {error}")),
+            _ => refused(error),
         })
     }
 
@@ -78,22 +79,36 @@ impl Desk {
 
     /// Commits events and marks together: after `Ok` both are durable, after `Err` neither.
     pub async fn capture(&self, capture: Capture) -> Result<(), Fault> {
-        self.capture_once(ready(Ok(())), capture).await
+        let count = capture.events.len() + capture.messages.len();
+        self.tidings.capture(capture).await.map_err(refused)?;
+        self.report.captured(count);
+        Ok(())
     }
 
-    /// The same once `seen` has come true; meanwhile everything else is made ready.
+    /// The same, but those who read live are told when `seen` has come true. Messages go to topics that are not the
+    /// source's alone, so with these everything waits.
     pub async fn capture_once(
         &self,
         seen: impl Future<Output = Result<(), Fault>>,
         capture: Capture,
     ) -> Result<(), Fault> {
-        let count = capture.events.len() + capture.messages.len();
-        let refused = |error: tidings_engine::Error| Fault::lost(format!("the log takes nothing: {error}"));
-        let (seen, prepared) = join(seen, self.tidings.prepare(capture)).await;
-        seen?;
-        self.tidings.commit(prepared.map_err(refused)?).await.map_err(refused)?;
+        if !capture.messages.is_empty() {
+            seen.await?;
+            return self.capture(capture).await;
+        }
+        let (count, mut seen) = (capture.events.len(), pin!(seen));
+        let held = self.tidings.hold(capture.events.iter().map(|event| event.topic.name.clone()));
+        // First the question: its answer comes while this thread syncs, and is read by the one that has synced.
+        let early = seen.as_mut().now_or_never();
+        let captured = held.capture(capture).await;
+        let seen = match early {
+            Some(seen) => seen,
+            None => seen.await,
+        };
+        drop(held);
+        captured.map_err(refused)?;
         self.report.captured(count);
-        Ok(())
+        seen
     }
 
     /// Commits a mark alone.
@@ -101,6 +116,10 @@ impl Desk {
         let source = self.name.as_str().into();
         self.capture(Capture { source, marks: vec![mark], ..Capture::default() }).await
     }
+}
+
+fn refused(error: tidings_engine::Error) -> Fault {
+    Fault::lost(format!("the log takes nothing: {error}"))
 }
 
 /// Runs `driver` until the services end.

@@ -16,7 +16,7 @@ mod owners;
 
 pub(crate) use owners::Owners;
 
-use crate::{Error, Prepared, Receipt, Tidings};
+use crate::{Error, Receipt, Tidings};
 use bytes::Bytes;
 use tidings_log::{Batch, Mark};
 use tidings_model::{NewEvent, Principal, Rows, Sight, TopicName};
@@ -100,13 +100,17 @@ impl Tidings {
         Ok(())
     }
 
-    /// Makes ready what was captured: [`Tidings::commit`] appends it and moves the source's position, in one commit. Of what
-    /// is made ready by one source each is committed before the next.
+    /// Appends what was captured and moves the source's position, in one commit.
     ///
     /// # Errors
     /// When the source does not own the topic of a row, when an event breaks a rule, when a message would be
-    /// refused by [`Tidings::check_message`], or when the log cannot be read.
-    pub async fn prepare(&self, capture: Capture) -> Result<Prepared, Error> {
+    /// refused by [`Tidings::check_message`], or when the log cannot be read or refuses.
+    pub async fn capture(&self, capture: Capture) -> Result<Receipt, Error> {
+        self.capture_with(capture, Batch::default()).await
+    }
+
+    /// The same with what else is in `batch`.
+    pub(crate) async fn capture_with(&self, capture: Capture, batch: Batch) -> Result<Receipt, Error> {
         let Capture { source, mut events, messages, marks } = capture;
         for (index, event) in events.iter_mut().enumerate() {
             // Without a key there is no State to leave.
@@ -124,12 +128,8 @@ impl Tidings {
         }
         let mut decided = self.decide_rows(events).await?;
         decided.extend(self.decide(messages)?);
-        self.encode(&Principal::nobody(), decided.into_iter().map(Ok), Batch { marks, ..Batch::default() })
-    }
-
-    /// [`Tidings::prepare`] and [`Tidings::commit`] at once.
-    pub async fn capture(&self, capture: Capture) -> Result<Receipt, Error> {
-        let prepared = self.prepare(capture).await?;
+        let events = decided.into_iter().map(Ok);
+        let prepared = self.encode(&Principal::nobody(), events, Batch { marks, ..batch })?;
         self.commit(prepared).await
     }
 

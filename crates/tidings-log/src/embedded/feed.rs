@@ -80,6 +80,7 @@ impl<T: Clone> Feed<T> {
     pub fn wait_for_room(&self) -> Result<(), Error> {
         let mut state = self.lock();
         while state.bytes > self.bytes_max {
+            self.rouse();
             self.check(&state)?;
             state = self.settled.wait(state).expect("no panic while holding the lock");
         }
@@ -95,6 +96,8 @@ impl<T: Clone> Feed<T> {
     pub fn wait_blocking(&self, number: u64) -> Result<(), Error> {
         let mut state = self.lock();
         while state.applied < number {
+            // Perhaps somebody laid it down and has not come to this yet.
+            self.rouse();
             self.check(&state)?;
             state = self.settled.wait(state).expect("no panic while holding the lock");
         }
@@ -112,6 +115,7 @@ impl<T: Clone> Feed<T> {
                 if state.applied >= number {
                     return Ok(());
                 }
+                self.rouse();
                 self.check(&state)?;
             }
             settled.await;

@@ -113,6 +113,11 @@ impl Log for EmbeddedLog {
         Box::pin(self.inbox.submit(batch))
     }
 
+    fn follow(&self) {
+        self.reader.side.feed.rouse();
+        self.reader.index.feed.rouse();
+    }
+
     fn bounds(&self, topic: &TopicName) -> Option<Bounds> {
         self.reader.catalog.get(topic).map(|topic| topic.bounds())
     }

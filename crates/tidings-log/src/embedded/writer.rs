@@ -112,12 +112,13 @@ impl Writer {
             return;
         }
         let followers = self.publish(group);
+        let is_later = done.iter().all(|job| job.batch.is_followed_later);
         done.into_iter().for_each(|job| job.answer(Ok(())));
         // After those who wait for the events: where no core is free, a woken thread runs before them.
-        if followers.side {
+        if followers.side && !is_later {
             self.side.feed.rouse();
         }
-        if followers.index {
+        if followers.index && !is_later {
             self.index.feed.rouse();
         }
     }

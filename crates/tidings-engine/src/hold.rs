@@ -20,9 +20,9 @@ pub(crate) struct Held {
 }
 
 /// One call of the log's.
-pub(crate) struct News {
-    pub tail: Offset,
-    pub events: Vec<Event>,
+struct News {
+    tail: Offset,
+    events: Vec<Event>,
 }
 
 impl Held {

@@ -92,19 +92,19 @@ impl Desk {
         seen: impl Future<Output = Result<(), Fault>>,
         capture: Capture,
     ) -> Result<(), Fault> {
+        let (count, mut seen) = (capture.events.len(), pin!(seen));
+        // First the question: its answer comes while this thread syncs, and is read by the one that has synced.
+        if let Some(seen) = seen.as_mut().now_or_never() {
+            seen?;
+            return self.capture(capture).await;
+        }
         if !capture.messages.is_empty() {
             seen.await?;
             return self.capture(capture).await;
         }
-        let (count, mut seen) = (capture.events.len(), pin!(seen));
         let held = self.tidings.hold(capture.events.iter().map(|event| event.topic.name.clone()));
-        // First the question: its answer comes while this thread syncs, and is read by the one that has synced.
-        let early = seen.as_mut().now_or_never();
         let captured = held.capture(capture).await;
-        let seen = match early {
-            Some(seen) => seen,
-            None => seen.await,
-        };
+        let seen = seen.await;
         drop(held);
         captured.map_err(refused)?;
         self.report.captured(count);

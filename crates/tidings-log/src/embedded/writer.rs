@@ -115,10 +115,13 @@ impl Writer {
         let is_later = done.iter().all(|job| job.batch.is_followed_later);
         done.into_iter().for_each(|job| job.answer(Ok(())));
         // After those who wait for the events: where no core is free, a woken thread runs before them.
-        if followers.side && !is_later {
+        if is_later {
+            return;
+        }
+        if followers.side {
             self.side.feed.rouse();
         }
-        if followers.index && !is_later {
+        if followers.index {
             self.index.feed.rouse();
         }
     }

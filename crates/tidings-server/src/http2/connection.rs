@@ -10,7 +10,7 @@ use super::hpack::Decoder;
 use super::out::Out;
 use super::receive::Gathering;
 use super::request::HEADERS_BYTES_MAX;
-use super::streams::Streams;
+use super::streams::{Left, Streams};
 use super::windows::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::looks::{Look, Looks};
 use bytes::{Buf as _, BytesMut};
@@ -42,7 +42,8 @@ pub struct Connection<T, A: Answers> {
     /// None when the server stops: there is nothing else to be heard of it.
     looks: Option<Looks>,
     times: Times,
-    bells: [Waker; 2],
+    socket_bell: Waker,
+    looks_bell: Waker,
     /// The socket may have something to say, and takes something.
     is_called: bool,
     input: BytesMut,
@@ -108,8 +109,9 @@ pub struct Times {
 impl<T: AsyncRead + AsyncWrite + Unpin, A: Answers> Connection<T, A> {
     pub fn new(io: T, answers: A, looks: Looks, times: Times) -> Self {
         let (now, mut out, streams) = (Instant::now(), Out::new(), Streams::new());
-        let bells = [SOCKET, LOOKS].map(|place| streams.bells.own(place));
-        bells.iter().for_each(Waker::wake_by_ref);
+        let [socket_bell, looks_bell] = [SOCKET, LOOKS].map(|place| streams.bells.own(place));
+        socket_bell.wake_by_ref();
+        looks_bell.wake_by_ref();
         let settings = [
             (setting::MAX_CONCURRENT_STREAMS, PLACES as u32),
             (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW as u32),
@@ -122,7 +124,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, A: Answers> Connection<T, A> {
             answers,
             looks: Some(looks),
             times,
-            bells,
+            socket_bell,
+            looks_bell,
             is_called: false,
             input: BytesMut::new(),
             read_bytes: READ_BYTES,
@@ -184,18 +187,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin, A: Answers> Connection<T, A> {
 
     /// Hears what there is beside the socket; `false` if the connection is over because of it.
     fn look_around(&mut self) -> bool {
-        let mut cx = Context::from_waker(&self.bells[1]);
         while let Some(looks) = &mut self.looks
-            && let Poll::Ready(look) = looks.poll(&mut cx)
+            && let Poll::Ready(look) = looks.poll(&mut Context::from_waker(&self.looks_bell))
         {
             match look {
                 Look::Stop => {
                     self.looks = None;
                     self.go();
-                    return true;
                 }
                 Look::Time if !self.look() => return false,
-                Look::Time => cx = Context::from_waker(&self.bells[1]),
+                Look::Time => {}
             }
         }
         true
@@ -263,7 +264,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, A: Answers> Connection<T, A> {
         if !self.is_unread {
             self.input.reserve(self.read_bytes);
             let read = pin!(self.io.read_buf(&mut self.input));
-            let Poll::Ready(count) = read.poll(&mut Context::from_waker(&self.bells[0]))? else {
+            let Poll::Ready(count) = read.poll(&mut Context::from_waker(&self.socket_bell))? else {
                 self.is_called = false;
                 return Ok(false);
             };
@@ -286,20 +287,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin, A: Answers> Connection<T, A> {
 
     /// Writes what the socket takes.
     fn write(&mut self) -> Poll<io::Result<()>> {
-        let mut cx = Context::from_waker(&self.bells[0]);
-        while self.out.written < self.out.bytes.len() {
-            let rest = &self.out.bytes[self.out.written..];
-            match ready!(Pin::new(&mut self.io).poll_write(&mut cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.out.written += count,
+        let mut cx = Context::from_waker(&self.socket_bell);
+        while !self.out.bytes.is_empty() {
+            let count = ready!(Pin::new(&mut self.io).poll_write(&mut cx, &self.out.bytes))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            // At once, so that a client that always leaves something untaken makes us keep no more than that.
+            self.out.bytes.drain(..count);
             self.is_taken = true;
         }
-        if self.out.written > 0 {
-            self.out.written = 0;
-            self.out.bytes.clear();
-            self.out.bytes.shrink_to(KEPT_BYTES);
-        }
+        self.out.bytes.shrink_to(KEPT_BYTES);
         if std::mem::take(&mut self.out.is_crowded) {
             self.streams.release();
         }
@@ -308,15 +306,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin, A: Answers> Connection<T, A> {
 
     /// Lets a stream's answer go on.
     pub(super) fn go_on(&mut self, place: usize) {
-        let over = self.streams.poll(place, &mut self.out);
-        match over {
-            None => self.give_back(place),
-            Some(None) => {
+        match self.streams.poll(place, &mut self.out) {
+            Left::Open => self.give_back(place),
+            Left::Over => {
                 self.resets = self.resets.saturating_sub(1);
                 let is_over = self.streams.at(place).is_none_or(|stream| stream.is_over);
                 self.leave(place, (!is_over).then_some(Reason::NoError));
             }
-            Some(reason) => self.leave(place, reason),
+            Left::Broken => self.leave(place, Some(Reason::Internal)),
         }
     }
 

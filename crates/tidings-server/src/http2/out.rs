@@ -9,8 +9,6 @@ const OUTPUT_BYTES: usize = 64 << 10;
 /// What goes out, and how much of it may.
 pub struct Out {
     pub bytes: Vec<u8>,
-    /// On the wire already.
-    pub written: usize,
     /// The window of the connection.
     pub window: i64,
     /// The window of a new stream.
@@ -26,7 +24,6 @@ impl Out {
     pub fn new() -> Self {
         Self {
             bytes: Vec::new(),
-            written: 0,
             window: WINDOW,
             stream_window: WINDOW,
             is_crowded: false,
@@ -37,7 +34,7 @@ impl Out {
 
     /// Whether the socket has to take some first.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() - self.written >= OUTPUT_BYTES
+        self.bytes.len() >= OUTPUT_BYTES
     }
 
     /// Appends a header block that `fill` writes.

@@ -5,7 +5,7 @@
 
 use super::bells::{Bells, PLACES};
 use super::body::{Broken, Inbox};
-use super::frame::{self, PAYLOAD_MAX, Reason, flag, kind};
+use super::frame::{self, PAYLOAD_MAX, flag, kind};
 use super::out::Out;
 use super::{Answer, Answering, response};
 use axum::body::Body;
@@ -58,9 +58,11 @@ enum Then {
 }
 
 /// How a stream is left by a poll.
-enum Left {
+pub enum Left {
     Open,
+    /// Its answer is complete.
     Over,
+    /// There is nothing more of its answer.
     Broken,
 }
 
@@ -158,16 +160,12 @@ impl Streams {
         }
     }
 
-    /// Goes on with the answer at a place. `Some` if that ended it: with that reason, unless it is complete.
-    pub fn poll(&mut self, place: usize, out: &mut Out) -> Option<Option<Reason>> {
-        let stream = self.places.get_mut(place)?.as_deref_mut()?;
+    /// Goes on with the answer at a place.
+    pub fn poll(&mut self, place: usize, out: &mut Out) -> Left {
+        let Some(Some(stream)) = self.places.get_mut(place) else { return Left::Open };
         let mut cx = Context::from_waker(self.bells.bell(place));
         // A fault in one answer is not to end the others.
-        match catch_unwind(AssertUnwindSafe(|| stream.poll(&mut cx, out))) {
-            Ok(Left::Open) => None,
-            Ok(Left::Over) => Some(None),
-            Ok(Left::Broken) | Err(_) => Some(Some(Reason::Internal)),
-        }
+        catch_unwind(AssertUnwindSafe(|| stream.poll(&mut cx, out))).unwrap_or(Left::Broken)
     }
 }
 

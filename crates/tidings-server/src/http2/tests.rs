@@ -47,10 +47,14 @@ impl Answers for Echo {
 /// A connection, and its client's end.
 fn connection() -> (Connection<DuplexStream, Echo>, DuplexStream) {
     let (client, server) = tokio::io::duplex(1 << 20);
+    (served(server), client)
+}
+
+fn served(server: DuplexStream) -> Connection<DuplexStream, Echo> {
     let within = Duration::from_secs(60);
     let looks = Looks::new(&CancellationToken::new(), within);
     let times = Times { ping: within, read: within, write: within };
-    (Connection::new(server, Echo, looks, times), client)
+    Connection::new(server, Echo, looks, times)
 }
 
 /// A client that has said hello.
@@ -154,6 +158,35 @@ async fn an_answer_with_a_fault_ends_alone() {
     frame::put(&mut more, kind::DATA, flag::END_STREAM, 1, b"back");
     client.write_all(&more).await.unwrap();
     assert_eq!(until(&mut client, kind::DATA).await, (1, b"back".to_vec()));
+}
+
+/// One that always leaves a little untaken makes the server keep that, and not all that was ever written.
+#[tokio::test]
+async fn a_client_that_never_takes_everything_makes_us_keep_little() {
+    let (client, server) = tokio::io::duplex(1 << 10);
+    let (mut connection, mut client) = (served(server), client);
+    let mut sent = PREFACE.to_vec();
+    frame::put_settings(&mut sent, &[]);
+    for _ in 0..100_000 {
+        frame::put(&mut sent, kind::PING, 0, 0, b"whatever");
+    }
+    let (mut sent, mut taken) = (&sent[..], 0);
+    while !sent.is_empty() {
+        if let Some(count) = client.write(sent).now_or_never() {
+            sent = &sent[count.unwrap()..];
+        }
+        assert!(poll_fn(|cx| connection.poll(cx)).now_or_never().is_none());
+        assert!(
+            connection.out.bytes.capacity() <= 256 << 10,
+            "{} after {taken}",
+            connection.out.bytes.capacity()
+        );
+        // Otherwise the runtime takes this for a task that hogs its thread.
+        tokio::task::yield_now().await;
+        let mut some = [0; 900];
+        taken += client.read(&mut some).now_or_never().map_or(0, Result::unwrap);
+    }
+    assert!(taken > 1 << 20, "{taken}");
 }
 
 /// Frames that are right in themselves, in any order.

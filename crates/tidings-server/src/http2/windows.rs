@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// What a client may send on a stream beyond what was read, and on all streams of a connection.
 pub const STREAM_WINDOW: i64 = 1 << 20;
 pub const CONNECTION_WINDOW: i64 = 2 << 20;
+
 impl<T: AsyncRead + AsyncWrite + Unpin, A: Answers> Connection<T, A> {
     /// Lets the client send as much again as was read of a stream's body.
     pub(super) fn give_back(&mut self, place: usize) {

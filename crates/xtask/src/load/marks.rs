@@ -5,7 +5,7 @@
 use super::stage::Server;
 use anyhow::{Result, bail};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -40,7 +40,7 @@ impl Door {
     }
 
     /// A client of `topic` that looks for marks from now on.
-    pub fn follow(self, server: &Server, topic: &str) -> Result<Seen> {
+    pub fn follow(self, server: &Server, topic: &str) -> Result<Follower> {
         let mut stream = TcpStream::connect(server.process.address())?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(GREETING))?;
@@ -67,7 +67,19 @@ impl Door {
             }
         }
         stream.set_read_timeout(None)?;
-        Ok(watch(stream).0)
+        Ok(Follower { seen: watch(stream.try_clone()?).0, stream })
+    }
+}
+
+/// A client, until it is dropped.
+pub struct Follower {
+    pub seen: Seen,
+    stream: TcpStream,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

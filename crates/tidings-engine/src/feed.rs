@@ -261,6 +261,12 @@ impl Feed {
         self.listeners.wake(self.place());
     }
 
+    /// As [`Listener::wake_here`].
+    pub(crate) fn wake_here(self: &Arc<Self>) {
+        self.is_touched.store(false, Ordering::Release);
+        self.listeners.wake_here(self.place());
+    }
+
     /// Wakes `listener` on news from now on, until [`Feed::unlisten`] was called as often as this.
     pub(crate) fn listen(&self, listener: &Arc<dyn Listener>) {
         self.listeners.add(listener);

@@ -2,14 +2,21 @@
 //!
 //! A source commits what its database has told while it asks whether others see it there: to sync and to ask take about
 //! as long, and what waits for both waits for the longer one. Owns: what is kept back meanwhile, and that it is told in
-//! its order afterwards. Never: hides anything from who reads the log.
+//! its order afterwards, to live readers first. Never: hides anything from who reads the log.
 
-use crate::{Capture, Error, Receipt, Tidings};
+use crate::feed::Feed;
+use crate::{Capture, Error, Receipt, Services, Tidings};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 use tidings_log::Batch;
 use tidings_model::{Event, Offset, TopicName};
+use tokio::sync::Notify;
+
+/// So long after what was held has been told, who follows the log is woken: until then the cores are for those who read
+/// live.
+const FOLLOW_AFTER: Duration = Duration::from_millis(1);
 
 /// What is kept back.
 #[derive(Default)]
@@ -17,6 +24,8 @@ pub(crate) struct Held {
     /// Of topics. Most of the time none, and then this is all that is looked at.
     count: AtomicUsize,
     topics: Mutex<HashMap<TopicName, Vec<News>>>,
+    /// Rung when something was told that was held.
+    told: Notify,
 }
 
 /// One call of the log's.
@@ -95,6 +104,17 @@ impl Tidings {
     }
 }
 
+/// Wakes who follows the log of what was held.
+pub(crate) fn start(tidings: &Tidings, services: &Services) {
+    let (tidings, stop) = (tidings.clone(), services.stop().clone());
+    services.spawn("followers", async move {
+        while stop.run_until_cancelled(tidings.hub().held.told.notified()).await.is_some() {
+            tokio::time::sleep(FOLLOW_AFTER).await;
+            tidings.log().follow();
+        }
+    });
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         let hub = self.tidings.hub();
@@ -106,10 +126,10 @@ impl Drop for Hold {
                     break;
                 }
                 for News { tail, events } in news {
-                    hub.tell_advanced(topic, tail, &mut events.into_iter());
+                    hub.advance(topic, tail, &mut events.into_iter()).iter().for_each(Feed::wake_here);
                 }
             }
         }
-        self.tidings.log().follow();
+        hub.held.told.notify_one();
     }
 }

@@ -230,13 +230,14 @@ impl Hub {
 }
 
 impl Hub {
-    /// Tells everybody that `topic` is now at `tail`.
-    pub(crate) fn tell_advanced(
+    /// Takes note that `topic` is now at `tail`. What it answers has to be woken.
+    #[must_use]
+    pub(crate) fn advance(
         &self,
         topic: &TopicName,
         tail: Offset,
         events: &mut dyn Iterator<Item = Event>,
-    ) {
+    ) -> Vec<Arc<Feed>> {
         self.tell(topic);
         let watchers = self.watchers_of_keys(topic);
         let told = |event: &Event| {
@@ -247,7 +248,7 @@ impl Hub {
             if !watchers.is_empty() {
                 events.for_each(|event| told(&event));
             }
-            return;
+            return Vec::new();
         };
         let events = events.inspect(told);
         let mut touched: Vec<Arc<Feed>> = Vec::new();
@@ -281,14 +282,14 @@ impl Hub {
             feeds.last = Some(tail);
             channel.shared.raise(tail);
         }
-        touched.iter().for_each(Feed::wake);
+        touched
     }
 }
 
 impl Observer for Hub {
     fn advanced(&self, topic: &TopicName, tail: Offset, events: &mut dyn Iterator<Item = Event>) {
         if !self.held.keep(topic, tail, events) {
-            self.tell_advanced(topic, tail, events);
+            self.advance(topic, tail, events).iter().for_each(Feed::wake);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who wants to know that there is something new, and where.
 //!
-//! Owns: the list of listeners of one place. Never: waits; a listener only leaves a note.
+//! Owns: the list of listeners of one place. Never: waits; a listener only leaves a note, unless whoever tells it has the
+//! time for more.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -33,7 +34,16 @@ impl Place {
 /// Wants to know that a place has news. Called on the path of whoever made them: it only leaves a note.
 pub trait Listener: Send + Sync {
     fn wake(&self, place: Place);
+
+    /// The same, by a thread that has nothing more urgent to do and holds no lock: what is quickly done may be done on it,
+    /// without waking another one.
+    fn wake_here(&self, place: Place) {
+        self.wake(place);
+    }
 }
+
+/// Of so many listeners none does anything on the thread that tells them.
+const HERE_MAX: usize = 8;
 
 /// The listeners of one place, each with how often it asked to be one.
 #[derive(Default)]
@@ -46,6 +56,17 @@ impl Listeners {
 
     pub(crate) fn wake(&self, place: Place) {
         self.all().iter().for_each(|(listener, _)| listener.wake(place));
+    }
+
+    /// As [`Listener::wake_here`].
+    pub(crate) fn wake_here(&self, place: Place) {
+        let all = self.all();
+        if all.len() > HERE_MAX {
+            return all.iter().for_each(|(listener, _)| listener.wake(place));
+        }
+        let few: Vec<_> = all.iter().map(|(listener, _)| Arc::clone(listener)).collect();
+        drop(all);
+        few.iter().for_each(|listener| listener.wake_here(place));
     }
 
     /// Wakes `listener` from now on, until [`Listeners::remove`] was called as often as this.

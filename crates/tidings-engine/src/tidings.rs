@@ -8,7 +8,7 @@ use crate::entities::{Entities, NewestEvent, Resolver};
 use crate::rules::Rules;
 use crate::schema::Schemas;
 use crate::subscription::Subscription;
-use crate::{Error, Hub, Services, Sources, retention, schedule};
+use crate::{Error, Hub, Services, Sources, hold, retention, schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -122,6 +122,7 @@ impl Tidings {
     /// Starts firing the schedule and applying retention every `retention_every`.
     pub fn start(&self, services: &Services, retention_every: Duration) {
         self.entities().start(services);
+        hold::start(self, services);
         schedule::start(self, services);
         retention::start(self, services, retention_every);
     }

@@ -2,8 +2,12 @@
 //!
 //! Owns: a few threads, each with the connections parked on it, by address. When the hub wakes an address,
 //! its thread goes through the connections there once and writes to each what it lacks, in one write; what
-//! was published meanwhile goes out together in the next round, so the cost per event falls with load.
+//! was published meanwhile goes out together in the next round, so the cost per event falls with load. Whoever has the
+//! time gives a few connections what they lack itself while the thread sleeps.
 //! Never: waits for a socket. One that is full goes back to its own task with its cursor (I11).
+
+#[cfg(test)]
+mod tests;
 
 use crate::conn::{Conn, Pumped};
 use crate::round::Round;
@@ -22,12 +26,17 @@ pub struct Fan {
     tickets: Arc<AtomicU64>,
 }
 
-/// One thread's inbox.
+/// One thread's inbox, and what it looks after.
+#[derive(Default)]
 pub struct Shard {
     inbox: Mutex<Inbox>,
     news: Condvar,
     stop: AtomicBool,
+    parking: Mutex<Parking>,
 }
+
+/// So many connections are written to on the thread that has news for them, if it has the time.
+const HERE_MAX: usize = 4;
 
 #[derive(Default)]
 struct Inbox {
@@ -44,10 +53,18 @@ struct Parked {
     places: Vec<Place>,
 }
 
+/// Who is parked where.
+#[derive(Default)]
+struct Parking {
+    places: HashMap<Place, Row>,
+    /// Only memory.
+    scratch: VecDeque<Bytes>,
+}
+
 /// The connections at one place, by their addresses, so that one is there only once. They are gone through in the
 /// order in which they came: theirs is about the order of their sockets and of their memory, which costs less to look
 /// at than any other.
-type Parking = IndexMap<usize, (Arc<Conn>, u64)>;
+type Row = IndexMap<usize, (Arc<Conn>, u64)>;
 
 impl Listener for Shard {
     fn wake(&self, place: Place) {
@@ -57,6 +74,21 @@ impl Listener for Shard {
             inbox.woken.push(place);
         }
         self.rouse(inbox);
+    }
+
+    /// Nothing is taken from the thread while it is at work, and no lasting work is done here.
+    fn wake_here(&self, place: Place) {
+        let inbox = self.inbox.lock().expect("no panic while holding the lock");
+        let is_asleep = inbox.is_idle && inbox.is_empty();
+        if is_asleep
+            && let Ok(mut parking) = self.parking.try_lock()
+            && parking.places.get(&place).is_none_or(|row| row.len() <= HERE_MAX)
+        {
+            drop(inbox);
+            return parking.give(place);
+        }
+        drop(inbox);
+        self.wake(place);
     }
 }
 
@@ -72,11 +104,7 @@ impl Fan {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let shards: Arc<[Arc<Shard>]> = (0..(cores / 2).clamp(1, 16))
             .map(|i| {
-                let shard = Arc::new(Shard {
-                    inbox: Mutex::default(),
-                    news: Condvar::new(),
-                    stop: AtomicBool::new(false),
-                });
+                let shard = Arc::new(Shard::default());
                 let own = Arc::clone(&shard);
                 std::thread::Builder::new()
                     .name(format!("tidings-fan-{i}"))
@@ -146,12 +174,10 @@ impl Shard {
     }
 
     fn run(&self) {
-        let mut places: HashMap<Place, Parking> = HashMap::new();
-        let mut scratch: VecDeque<Bytes> = VecDeque::new();
         loop {
-            let Inbox { woken, parked, left, .. } = {
+            let inbox = {
                 let mut inbox = self.inbox.lock().expect("no panic while holding the lock");
-                while inbox.woken.is_empty() && inbox.parked.is_empty() && inbox.left.is_empty() {
+                while inbox.is_empty() {
                     if self.stop.load(Ordering::Acquire) {
                         return;
                     }
@@ -160,34 +186,49 @@ impl Shard {
                 }
                 std::mem::take(&mut *inbox)
             };
-            // First who left: a new connection may have an old one's address.
-            if !left.is_empty() {
-                places.retain(|_, conns| {
-                    conns.retain(|address, _| !left.contains(address));
-                    !conns.is_empty()
-                });
-            }
-            for Parked { conn, ticket, places: at } in parked {
-                if conn.pump(ticket, None, &mut scratch) == Pumped::Keep {
-                    for place in at {
-                        let conns = places.entry(place).or_default();
-                        conns.insert(address(&conn), (Arc::clone(&conn), ticket));
-                    }
+            self.parking.lock().expect("no panic while holding the lock").go_through(inbox);
+        }
+    }
+}
+
+impl Inbox {
+    fn is_empty(&self) -> bool {
+        self.woken.is_empty() && self.parked.is_empty() && self.left.is_empty()
+    }
+}
+
+impl Parking {
+    fn go_through(&mut self, Inbox { woken, parked, left, .. }: Inbox) {
+        // First who left: a new connection may have an old one's address.
+        if !left.is_empty() {
+            self.places.retain(|_, row| {
+                row.retain(|address, _| !left.contains(address));
+                !row.is_empty()
+            });
+        }
+        for Parked { conn, ticket, places } in parked {
+            if conn.pump(ticket, None, &mut self.scratch) == Pumped::Keep {
+                for place in places {
+                    let row = self.places.entry(place).or_default();
+                    row.insert(address(&conn), (Arc::clone(&conn), ticket));
                 }
-                scratch.clear();
             }
-            for place in woken {
-                let Some(conns) = places.get_mut(&place) else { continue };
-                let mut round = Round::default();
-                conns.retain(|_, (conn, ticket)| {
-                    let pumped = conn.pump(*ticket, Some((place, &mut round)), &mut scratch);
-                    scratch.clear();
-                    pumped == Pumped::Keep
-                });
-                if place.is_once() || conns.is_empty() {
-                    places.remove(&place);
-                }
-            }
+            self.scratch.clear();
+        }
+        woken.into_iter().for_each(|place| self.give(place));
+    }
+
+    /// Gives the connections at `place` what they lack.
+    fn give(&mut self, place: Place) {
+        let Some(row) = self.places.get_mut(&place) else { return };
+        let mut round = Round::default();
+        row.retain(|_, (conn, ticket)| {
+            let pumped = conn.pump(*ticket, Some((place, &mut round)), &mut self.scratch);
+            self.scratch.clear();
+            pumped == Pumped::Keep
+        });
+        if place.is_once() || row.is_empty() {
+            self.places.remove(&place);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The routes, asked as a client asks them, over a log in memory.
 
 mod cloudevents;
+mod held;
 mod ndjson;
 mod openapi;
 mod publish;
@@ -18,7 +19,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tidings_engine::auth::{Gate, Keys, Secret, UserSettings, Users};
 use tidings_engine::{Hub, Services, Tidings};
 use tidings_log::memory::MemoryLog;
@@ -88,7 +89,7 @@ impl Site {
     fn with_users(config: Config, limits: Limits, users: UserSettings) -> Self {
         let hub = Arc::new(Hub::new(&limits));
         let log = MemoryLog::new(Arc::new(SystemClock), Arc::clone(&hub) as _);
-        let log = Arc::new(Breakable { log, is_broken: AtomicBool::new(false) });
+        let log = Arc::new(Breakable { log, is_broken: false.into(), follows: 0.into() });
         let tidings = Tidings::new(Arc::clone(&log) as _, hub, Arc::new(SystemClock), limits);
         let secret = Secret::new(b"a secret of more than 32 characters".to_vec());
         let users = Users::new(tidings.clone(), users, secret.clone());
@@ -166,6 +167,8 @@ impl Site {
 struct Breakable {
     log: MemoryLog,
     is_broken: AtomicBool,
+    /// How often its followers were woken.
+    follows: AtomicUsize,
 }
 
 impl Breakable {
@@ -180,6 +183,10 @@ impl Log for Breakable {
             return Box::pin(async { Err(Error::ReadOnly("disk sda1 failed".into())) });
         }
         self.log.commit(batch)
+    }
+
+    fn follow(&self) {
+        self.follows.fetch_add(1, Ordering::SeqCst);
     }
 
     fn bounds(&self, topic: &TopicName) -> Option<Bounds> {

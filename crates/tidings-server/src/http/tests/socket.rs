@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-async fn serve() -> (Site, SocketAddr) {
+pub(super) async fn serve() -> (Site, SocketAddr) {
     let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
     let site = Site::with(config, Limits::default());
     let server = Server::bind(site.door.clone()).await.unwrap();

@@ -122,7 +122,9 @@ impl Rows {
     /// # Errors
     /// When columns are to be taken out of what is no valid JSON.
     pub fn apply(&self, event: &mut NewEvent, is_truncate: bool) -> Result<Sight, EventError> {
-        let sight = Sight { is_routed: self.is_routed(), truncates: is_truncate, ..Sight::default() };
+        // Where everyone sees everything, nobody is looked for by name.
+        let is_routed = self.is_routed() && self.rule != Some(RowRule::Everyone);
+        let sight = Sight { is_routed, truncates: is_truncate, ..Sight::default() };
         let columns = match &self.rule {
             Some(RowRule::Columns(columns)) => Some(&columns[..]),
             Some(RowRule::Everyone) => None,

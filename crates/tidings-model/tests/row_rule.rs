@@ -85,12 +85,15 @@ proptest! {
         }.to_string().into());
         let rows = Rows { rule: rule.clone(), filter_columns: filter_columns.clone(), is_captured, ..Rows::default() };
         let sight = rows.apply(&mut event, false).unwrap();
+        let is_routed = sight.is_routed;
         let event = stored(&event, &sight);
 
         let old = |c: &str| text(before.as_ref().and_then(|b| b.get(c)));
         let sees_now = ids(&rule, |c| if now.contains_key(c) { text(now.get(c)) } else { old(c) });
         let saw = ids(&rule, old);
         let is_everyones = matches!(rule, Some(RowRule::Everyone)) || (rule.is_none() && !is_captured);
+        // Nobody is looked for by name where all see all.
+        prop_assert_eq!(is_routed, !is_everyones);
         let shown_now = without(&now, &filter_columns);
         let shown_before = before.as_ref().map(|b| without(b, &filter_columns));
         for id in IDS.map(Some).into_iter().chain([None]) {

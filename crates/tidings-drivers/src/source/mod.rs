@@ -21,8 +21,17 @@ use tidings_engine::{Services, Tidings};
 /// From one commit to the next at least, while several transactions come at a time: they share commits then, which
 /// leaves the disk and the processor to the database. A transaction that comes alone waits for nothing.
 const GATHER: Duration = Duration::from_millis(5);
+/// For each event of the commit before, if that is longer: beyond 10,000 events a second commits grow further apart.
+const GATHER_EACH: Duration = Duration::from_micros(100);
+const GATHER_MAX: Duration = Duration::from_millis(15);
 /// Commits of so many events are large enough.
-const GATHERED_MAX: usize = 500;
+const GATHERED_MAX: usize = 1000;
+
+/// From a commit of so many events to the next at least, or nothing where it was large.
+fn gather(events: usize) -> Option<Duration> {
+    let for_each = GATHER_EACH * u32::try_from(events).unwrap_or(u32::MAX).min(1 << 20);
+    (events < GATHERED_MAX).then(|| for_each.clamp(GATHER, GATHER_MAX))
+}
 
 /// Starts to capture what `settings` say. Connects in a task of its own: the database may be down.
 ///
@@ -39,4 +48,16 @@ pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Resu
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_grow_apart_with_what_comes() {
+        let pause = |events| gather(events).map(|pause| pause.as_millis());
+        assert_eq!([2, 50, 80, 150, 999].map(pause), [5, 5, 8, 15, 15].map(Some));
+        assert_eq!([1000, usize::MAX].map(pause), [None, None]);
+    }
 }

@@ -147,7 +147,7 @@ fn percentiles(mut shell: Command, seen: &Seen, count: usize) -> Result<[f64; 2]
 /// take turns, so that what the machine does besides meets both.
 pub fn rate<D: Database>(stage: &Stage, figure: &str) -> Result<Vec<Row>> {
     let scale = if stage.is_quick { 10 } else { 1 };
-    let one = Load { clients: 8, transactions: 1500 / scale, rows: 1 };
+    let one = Load { clients: 8, transactions: 6000 / scale, rows: 1 };
     let many = Load { clients: 1, transactions: 750 / scale, rows: 200 };
     let mut rows = Vec::new();
     for (load, target) in [(one, 0.9), (many, 0.5)] {

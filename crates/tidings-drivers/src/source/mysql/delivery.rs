@@ -5,7 +5,7 @@
 
 use super::position::Mark;
 use super::visible::Visible;
-use crate::source::{Desk, Fault, GATHER, GATHERED_MAX};
+use crate::source::{Desk, Fault, gather};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tidings_engine::Capture;
@@ -62,12 +62,12 @@ pub async fn commit_all(
             batch.committed_at = next.committed_at.or(batch.committed_at);
         }
         let seen = visible.wait(visible.question(&batch));
-        let is_large = kept.is_some() || batch.events.len() >= GATHERED_MAX;
+        let pause = gather(batch.events.len()).filter(|_| count > 1 && kept.is_none());
         if let Err(fault) = commit(desk, mark, batch, seen, kept.is_none() && deliveries.is_empty()).await {
             return fault;
         }
-        if count > 1 && !is_large {
-            tokio::time::sleep_until((begun + GATHER).into()).await;
+        if let Some(pause) = pause {
+            tokio::time::sleep_until((begun + pause).into()).await;
         }
     }
 }

@@ -14,7 +14,7 @@ use super::queue::{Piece, Queue};
 use super::row::{Change, Layout, Moment, Values, events};
 use super::snapshot::value_of;
 use super::visible;
-use crate::source::{Desk, Fault, GATHER, GATHERED_MAX};
+use crate::source::{Desk, Fault, gather};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::future::Future;
@@ -150,8 +150,8 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
     fn commit(&mut self, piece: Piece<Place>) -> Commit {
         let desk = self.desk.clone();
         let (client, unseen) = (Arc::clone(&self.catalog.client), std::mem::take(&mut self.unseen));
-        if unseen.len() > 1 && piece.events.len() < GATHERED_MAX {
-            self.gather_until = Instant::now() + GATHER;
+        if let Some(pause) = gather(piece.events.len()).filter(|_| unseen.len() > 1) {
+            self.gather_until = Instant::now() + pause;
         }
         let (place, marks) = (piece.place, vec![place::mark(&self.desk.name, &(self.stored)(piece.place))]);
         let newest = piece.events.last().and_then(|event| event.occurred_at);

@@ -31,8 +31,9 @@ impl Place {
     }
 }
 
-/// Wants to know that a place has news. Called on the path of whoever made them: it only leaves a note.
+/// Wants to know that a place has news.
 pub trait Listener: Send + Sync {
+    /// Called on the path of whoever made the news: it only leaves a note.
     fn wake(&self, place: Place);
 
     /// The same, by a thread that has nothing more urgent to do and holds no lock: what is quickly done may be done on it,

@@ -111,7 +111,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Whether some events here are not for everyone.
+    /// Whether some events here may not be for everyone: also where everyone sees every row, since what is added to a
+    /// captured topic beside its source has an audience of its own.
     pub fn is_routed(&self) -> bool {
         self.is_captured || self.rule.is_some()
     }

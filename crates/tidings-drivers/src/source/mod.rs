@@ -29,8 +29,7 @@ const GATHERED_MAX: usize = 1000;
 
 /// From a commit of so many events to the next at least, or nothing where it was large.
 fn gather(events: usize) -> Option<Duration> {
-    let for_each = GATHER_EACH * u32::try_from(events).unwrap_or(u32::MAX).min(1 << 20);
-    (events < GATHERED_MAX).then(|| for_each.clamp(GATHER, GATHER_MAX))
+    (events < GATHERED_MAX).then(|| (GATHER_EACH * events as u32).clamp(GATHER, GATHER_MAX))
 }
 
 /// Starts to capture what `settings` say. Connects in a task of its own: the database may be down.

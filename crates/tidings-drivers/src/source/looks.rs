@@ -1,11 +1,13 @@
 //! How often a source looks whether other sessions of its database see a commit.
 //!
-//! Owns: the pace, and the time after which it is not waited for any longer. Never: asks the database.
+//! Owns: the pace, and the times after which it is not waited for any longer. Never: asks the database.
 
 use std::time::{Duration, Instant};
 
-/// How long to wait at most.
+/// How long to wait at most for a database that answers.
 pub const WITHIN: Duration = Duration::from_secs(1);
+/// Without any answer in this time the connection counts as lost.
+pub const SILENT: Duration = Duration::from_secs(3);
 /// Looks without a pause: mostly the moment is over while the answer is on its way.
 const AT_ONCE: u32 = 4;
 const EVERY: Duration = Duration::from_millis(1);

@@ -4,6 +4,7 @@
 //! database is spoken to.
 //! Never: ends because of what a database does.
 
+use super::looks::SILENT;
 use super::{Fault, Table};
 use crate::backoff::{Backoff, LONGEST};
 use futures_util::FutureExt as _;
@@ -85,13 +86,14 @@ impl Desk {
         Ok(())
     }
 
-    /// The same, but those who read live are told when `seen` has come true. Messages go to topics that are not the
-    /// source's alone, so with these everything waits.
+    /// The same, but those who read live are told when `seen` has come true. Messages go to topics that are not the source's alone, so with these everything waits.
     pub async fn capture_once(
         &self,
         seen: impl Future<Output = Result<(), Fault>>,
         capture: Capture,
     ) -> Result<(), Fault> {
+        let silent = |_| Err(Fault::lost("the database does not answer whether other sessions see a commit"));
+        let seen = tokio::time::timeout(SILENT, seen).map(|seen| seen.unwrap_or_else(silent));
         let (count, mut seen) = (capture.events.len(), pin!(seen));
         // First the question: its answer comes while this thread syncs, and is read by the one that has synced.
         if let Some(seen) = seen.as_mut().now_or_never() {

@@ -18,6 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 pub const NO_PINGS: &str = "[socketio]\nping_ms = 3600000\n";
 /// How often the two take turns in a rate.
 const ROUNDS: usize = 4;
+/// How often the server is asked how far it is. The bare client says so itself.
+const ASK_EVERY: Duration = Duration::from_millis(25);
 const FILL: usize = 150 - MARK.len() - DIGITS;
 
 /// A database with one empty table, `items`, of an id and a `body`.
@@ -225,7 +227,7 @@ impl Load {
             if begun.elapsed() > PATIENCE {
                 bail!("{} of {count} rows came", seen()? - before);
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(ASK_EVERY);
         }
         let elapsed = begun.elapsed();
         written()?;

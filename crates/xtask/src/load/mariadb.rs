@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const SETTINGS: [&str; 5] = [
+/// Commits are synced as they are by default.
+const SETTINGS: [&str; 6] = [
+    "innodb-flush-log-at-trx-commit=1",
     "log-bin=bin",
     "server-id=1",
     "binlog-format=ROW",

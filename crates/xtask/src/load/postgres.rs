@@ -11,6 +11,15 @@ use peers::Peer;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// A commit is on the disk when it is answered, as it is unless somebody sets it otherwise.
+const SETTINGS: [&str; 6] = [
+    "fsync=on",
+    "full_page_writes=on",
+    "wal_level=logical",
+    "max_connections=40",
+    "shared_buffers=128MB",
+    "max_wal_size=4GB",
+];
 const TABLE: &str = "create table items (id bigint generated always as identity primary key, body text)";
 
 pub fn latency(stage: &Stage) -> Result<Vec<Row>> {
@@ -111,9 +120,7 @@ impl capture::Database for Database {
             peers::find(program)
                 .with_context(|| format!("{program} is missing; `cargo xtask test` installs it"))?;
         }
-        let settings =
-            ["wal_level=logical", "max_connections=40", "shared_buffers=128MB", "max_wal_size=4GB"];
-        let db = Self { peer: peers::postgres(&settings).started() };
+        let db = Self { peer: peers::postgres(&SETTINGS).started() };
         db.run(TABLE)?;
         Ok(db)
     }

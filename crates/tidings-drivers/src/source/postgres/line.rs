@@ -5,6 +5,7 @@
 //! Never: knows what a change means.
 
 use super::lsn::Lsn;
+use super::socket::Socket;
 use crate::postgres::Address;
 use crate::source::Fault;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -13,10 +14,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use postgres_protocol::message::frontend;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_postgres::config::Host;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Room for what the server sends at once.
@@ -27,12 +25,9 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const OPTIONS: &str = "-c datestyle=ISO -c timezone=UTC -c intervalstyle=iso_8601 -c extra_float_digits=1 \
     -c bytea_output=hex -c statement_timeout=0 -c idle_in_transaction_session_timeout=0";
 
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
-
 /// A connection.
 pub struct Line {
-    socket: Box<dyn Socket>,
+    socket: Socket,
     inbox: BytesMut,
     outbox: BytesMut,
 }
@@ -87,7 +82,7 @@ impl Line {
     async fn introduce(address: &Address) -> Result<Self, Error> {
         let config = &address.config;
         let (inbox, outbox) = (BytesMut::with_capacity(READ_BYTES), BytesMut::new());
-        let mut line = Self { socket: open(address).await?, inbox, outbox };
+        let mut line = Self { socket: Socket::open(address).await?, inbox, outbox };
         let user = config.get_user().unwrap_or("postgres");
         let database = config.get_dbname().unwrap_or(user);
         let parameters = [
@@ -181,6 +176,12 @@ impl Line {
         }
     }
 
+    /// Frames are waited for until so many bytes have come, or so few again: whoever asks for many has a time after
+    /// which one is enough.
+    pub fn wake_at(&mut self, bytes: usize) {
+        self.socket.wake_at(bytes);
+    }
+
     /// The next frame. Cancel safe.
     pub async fn frame(&mut self) -> Result<Frame, Error> {
         loop {
@@ -254,7 +255,7 @@ impl Line {
         if self.inbox.capacity() - self.inbox.len() < READ_BYTES / 4 {
             self.inbox.reserve(READ_BYTES);
         }
-        match self.socket.read_buf(&mut self.inbox).await? {
+        match self.socket.stream.read_buf(&mut self.inbox).await? {
             0 => Err(Error::Broke("the server closed it".into())),
             _ => Ok(()),
         }
@@ -262,9 +263,9 @@ impl Line {
 
     async fn flush(&mut self) -> Result<(), std::io::Error> {
         while self.outbox.has_remaining() {
-            self.socket.write_buf(&mut self.outbox).await?;
+            self.socket.stream.write_buf(&mut self.outbox).await?;
         }
-        self.socket.flush().await
+        self.socket.stream.flush().await
     }
 }
 
@@ -286,44 +287,6 @@ impl Row {
         let value = self.values().nth(index).flatten().unwrap_or_default();
         String::from_utf8_lossy(value).into_owned()
     }
-}
-
-async fn open(address: &Address) -> Result<Box<dyn Socket>, Error> {
-    let config = &address.config;
-    let mut last = Error::Broke("the URL names no host".into());
-    for (i, host) in config.get_hosts().iter().enumerate() {
-        let ports = config.get_ports();
-        let port = ports.get(i).or_else(|| ports.first()).copied().unwrap_or(5432);
-        let opened = match host {
-            Host::Unix(dir) => {
-                let path = dir.join(format!(".s.PGSQL.{port}"));
-                UnixStream::connect(path).await.map(|socket| Box::new(socket) as Box<dyn Socket>)
-            }
-            Host::Tcp(name) => open_tcp(address, name, port).await,
-        };
-        match opened {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error.into(),
-        }
-    }
-    Err(last)
-}
-
-async fn open_tcp(address: &Address, name: &str, port: u16) -> Result<Box<dyn Socket>, std::io::Error> {
-    let mut socket = TcpStream::connect((name, port)).await?;
-    socket.set_nodelay(true)?;
-    let Some(tls) = &address.tls else { return Ok(Box::new(socket)) };
-    let mut request = BytesMut::new();
-    frontend::ssl_request(&mut request);
-    socket.write_all(&request).await?;
-    if socket.read_u8().await? != b'S' {
-        return Err(std::io::Error::other(
-            "the server speaks no TLS; sslmode=disable in the URL goes without",
-        ));
-    }
-    let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls.clone(), name);
-    let connect = connect.map_err(std::io::Error::other)?;
-    Ok(Box::new(connect.connect(socket).await?))
 }
 
 fn confused() -> Error {

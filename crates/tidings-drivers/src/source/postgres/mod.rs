@@ -17,6 +17,7 @@ mod row;
 mod sentence;
 mod slot;
 mod snapshot;
+mod socket;
 mod stream;
 mod triggers;
 mod visible;

@@ -26,6 +26,8 @@ use tidings_model::{NewEvent, Timestamp, Topic};
 
 /// Commits in quick succession are confirmed together.
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
+/// While it gathers, one read takes many transactions; but the server need not wait until we read.
+const GATHER_BYTES: usize = 64 << 10;
 /// Microseconds between 1970 and 2000, where PostgreSQL's time begins.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// What a prefix says that names no topic: the content does.
@@ -110,6 +112,7 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         let mut commit: Option<Commit> = None;
         loop {
             let is_gathering = Instant::now() < self.gather_until && !self.queue.is_full();
+            self.line.wake_at(if is_gathering { GATHER_BYTES } else { 1 });
             if commit.is_none() && !is_gathering {
                 let piece = self.queue.piece();
                 commit = piece.map(|piece| self.commit(piece));
@@ -124,8 +127,7 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
                     self.committed(done?).await?;
                     continue;
                 }
-                // While it gathers, the socket does: one read takes many transactions.
-                frame = self.line.frame(), if !self.queue.is_full() && !is_gathering => frame?,
+                frame = self.line.frame(), if !self.queue.is_full() => frame?,
                 () = tokio::time::sleep_until(self.gather_until.into()), if is_gathering => {
                     continue;
                 }

@@ -9,6 +9,7 @@ mod snapshot;
 mod torture;
 mod triggers;
 mod values;
+mod visible;
 
 pub use crate::sources::{capture, settings_file};
 

@@ -72,12 +72,18 @@ pub async fn read(server: &Server, topic: &str) -> Vec<Value> {
     server.read_all(&topic).await
 }
 
-/// Waits until everything that is committed now is in the log, by way of a row of its own that `insert` writes.
+/// Waits until everything that is committed now is in the log, by way of a row of its own that `insert` writes: for as
+/// long as more and more is.
 pub async fn level(server: &Server, insert: impl Future<Output = ()>, topic: &str, key: i64) {
     insert.await;
-    let (since, key) = (Instant::now(), key.to_string());
+    let (mut since, mut captured, key) = (Instant::now(), None, key.to_string());
     while !read(server, topic).await.iter().any(|event| event["key"] == *key) {
-        assert!(since.elapsed() < 2 * PATIENCE, "not level: {}", status(server).await);
+        let status = status(server).await;
+        assert!(since.elapsed() < 2 * PATIENCE, "not level: {status}");
+        let now = status["events"].as_u64();
+        if captured != now {
+            (since, captured) = (Instant::now(), now);
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

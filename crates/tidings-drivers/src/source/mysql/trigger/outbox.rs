@@ -9,6 +9,7 @@ use crate::source::Fault;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// The usual name.
 const TABLE: &str = "pub_events";
@@ -44,6 +45,21 @@ pub struct Taken {
     pub ids: Vec<(u64, u64)>,
     /// When the newest was written. A table whose numbers begin anew has newer rows under the same ones.
     pub until: Option<String>,
+}
+
+/// Numbers and bytes of rows that wait. To size a row reads it, so it is done once.
+pub struct Waiting(VecDeque<(u64, u64)>);
+
+impl Waiting {
+    /// The numbers of those that are taken together next.
+    pub fn lot(&mut self) -> Option<Vec<String>> {
+        let (mut ids, mut bytes) = (Vec::new(), 0);
+        while let Some((id, size)) = self.0.pop_front_if(|row| bytes == 0 || bytes + row.1 <= BYTES_MAX) {
+            bytes += size;
+            ids.push(id.to_string());
+        }
+        (!ids.is_empty()).then_some(ids)
+    }
 }
 
 impl Outbox {
@@ -114,39 +130,32 @@ impl Outbox {
         connection.query_drop(alter).await.map_err(fault)
     }
 
-    /// Rows that are committed now, the oldest first, except those that were taken. Says whether there may be more.
+    /// Which rows are committed now, the oldest first, except those that were taken. Says whether there may be more.
     ///
     /// Two changes of one row are in their order: the second is numbered while its writer holds the row that the
     /// first has let go of at its commit. So what is seen together is sorted by number.
-    pub async fn read(&self, connection: &mut Conn, taken: &Taken) -> Result<(Vec<Entry>, bool), Fault> {
-        let table = self.full();
+    pub async fn look(&self, connection: &mut Conn, taken: &Taken) -> Result<(Waiting, bool), Fault> {
         let sizes = format!(
-            "select id, coalesce(octet_length(data), 0) + coalesce(octet_length(before_data), 0) from {table} \
-             order by id limit {ROWS_MAX}"
+            "select id, coalesce(octet_length(data), 0) + coalesce(octet_length(before_data), 0) from {} \
+             order by id limit {ROWS_MAX}",
+            self.full()
         );
-        let sizes: Vec<(u64, u64)> = connection.query(sizes).await.map_err(fault)?;
-        let mut has_more = sizes.len() == ROWS_MAX;
-        let (mut ids, mut bytes) = (Vec::new(), 0);
-        for (id, size) in sizes {
-            if taken.has(id) {
-                continue;
-            }
-            if bytes > 0 && bytes + size > BYTES_MAX {
-                has_more = true;
-                break;
-            }
-            bytes += size;
-            ids.push(id.to_string());
-        }
-        if ids.is_empty() {
-            return Ok((Vec::new(), false));
-        }
+        let mut rows: VecDeque<(u64, u64)> = connection.query(sizes).await.map_err(fault)?.into();
+        let is_full = rows.len() == ROWS_MAX;
+        rows.retain(|(id, _)| !taken.has(*id));
+        let has_more = is_full && !rows.is_empty();
+        Ok((Waiting(rows), has_more))
+    }
+
+    /// The rows with these numbers that are still there.
+    pub async fn read(&self, connection: &mut Conn, ids: &[String]) -> Result<Vec<Entry>, Fault> {
+        let table = self.full();
         let query = format!(
             "select id, table_name, type, key_data, data, before_data, cast(created_at as char) from {table} \
              where id in ({}) order by id",
             ids.join(",")
         );
-        let entries = connection
+        connection
             .query_map(query, |row: (u64, Value, Value, Value, Value, Value, Option<String>)| {
                 let text = |value: Value| match value {
                     Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
@@ -163,8 +172,7 @@ impl Outbox {
                 }
             })
             .await
-            .map_err(fault)?;
-        Ok((entries, has_more))
+            .map_err(fault)
     }
 
     /// Numbers of all rows that triggers have written and a transaction sees.
@@ -218,6 +226,14 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_rows_part_what_waits() {
+        let sizes = [10, 0, BYTES_MAX, BYTES_MAX + 1, 1, BYTES_MAX - 1, 1];
+        let mut waiting = Waiting(sizes.into_iter().zip(1..).map(|(size, id)| (id, size)).collect());
+        let lots: Vec<String> = std::iter::from_fn(|| waiting.lot()).map(|ids| ids.join(" ")).collect();
+        assert_eq!(lots, ["1 2", "3", "4", "5 6", "7"]);
+    }
 
     #[test]
     fn what_was_taken_is_kept_in_runs() {

@@ -44,6 +44,8 @@ struct Run<'a> {
     others: HashMap<String, Option<Arc<Captured>>>,
     mark: String,
     taken: Taken,
+    /// When tables were compared with their triggers.
+    compared: Instant,
 }
 
 impl Driver {
@@ -99,6 +101,7 @@ async fn begin<'a>(
         others: HashMap::new(),
         mark,
         taken: known.clone().unwrap_or_default(),
+        compared: Instant::now(),
     };
     run.compare(&mut connection).await?;
     definition::remove_others(&mut connection, &run.outbox, run.tables.values().map(|(one, _)| &**one))
@@ -116,27 +119,35 @@ async fn begin<'a>(
 impl Run<'_> {
     async fn follow(&mut self, connection: &mut Conn) -> Result<std::convert::Infallible, Fault> {
         let pause = Duration::from_millis(self.settings.poll_ms.max(1));
-        let mut compared = Instant::now();
         loop {
             let began = Instant::now();
-            let (entries, has_more) = self.outbox.read(connection, &self.taken).await?;
-            if !entries.is_empty() {
+            let (mut waiting, has_more) = self.outbox.look(connection, &self.taken).await?;
+            while let Some(ids) = waiting.lot() {
+                let entries = self.outbox.read(connection, &ids).await?;
                 self.deliver(connection, entries).await?;
+                self.compare_in_time(connection).await?;
             }
-            if compared.elapsed() >= COMPARE_EVERY {
-                // A trigger waits for a lock in vain while a long transaction holds its table: another time, then.
-                if let Err(fault) = self.compare(connection).await {
-                    match fault {
-                        Fault::Lost(why) => self.desk.report.complain(&why),
-                        setting @ Fault::Setting(_) => return Err(setting),
-                    }
-                }
-                compared = Instant::now();
-            }
+            self.compare_in_time(connection).await?;
             if !has_more {
                 self.desk.report.lag(Some(Duration::ZERO));
                 tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
             }
+        }
+    }
+
+    async fn compare_in_time(&mut self, connection: &mut Conn) -> Result<(), Fault> {
+        if self.compared.elapsed() < COMPARE_EVERY {
+            return Ok(());
+        }
+        // A trigger waits for a lock in vain while a long transaction holds its table: another time, then.
+        let done = self.compare(connection).await;
+        self.compared = Instant::now();
+        match done {
+            Err(Fault::Lost(why)) => {
+                self.desk.report.complain(&why);
+                Ok(())
+            }
+            done => done,
         }
     }
 

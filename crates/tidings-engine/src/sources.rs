@@ -226,6 +226,9 @@ impl SourceReport {
         let now = self.sources.0.clock.now();
         self.change(|status| {
             if status.state != state {
+                if state == SourceState::Streaming && status.error.is_some() {
+                    tracing::info!(source = status.name, "a source is captured again");
+                }
                 (status.state, status.since) = (state, now);
             }
             if let Some(error) = error {

@@ -34,6 +34,8 @@ pub struct CheckReport {
     pub damage: Vec<Damage>,
     /// Offsets that no segment holds although they were not trimmed.
     pub missing: Vec<Missing>,
+    /// Those that an earlier repair has set aside.
+    pub lost: Vec<Missing>,
     /// Sidecars that did not fit and were made again.
     pub sidecars_made: usize,
     /// What is wrong with the side store.
@@ -53,7 +55,7 @@ pub struct Damage {
 }
 
 impl CheckReport {
-    /// Whether nothing is wrong that a start would stumble over or a reader would notice.
+    /// Whether nothing is wrong that a start would stumble over or that nobody knows of yet.
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty() && self.missing.is_empty() && self.side.is_none()
     }
@@ -78,6 +80,9 @@ impl fmt::Display for CheckReport {
         }
         for Missing { topic, first, last, .. } in &self.missing {
             writeln!(f, "missing: topic {topic}, offsets {first} to {last}")?;
+        }
+        for Missing { topic, first, last, .. } in &self.lost {
+            writeln!(f, "set aside by a repair before: topic {topic}, offsets {first} to {last}")?;
         }
         if let Some(what) = &self.side {
             writeln!(f, "side.db: {what}")?;
@@ -105,6 +110,9 @@ pub fn check(dir: &Path, repair: bool) -> Result<CheckReport, Error> {
         tails: BTreeMap::new(),
         end: Place::default(),
         blank: Vec::new(),
+        entries: 0,
+        lost: 0,
+        newest: HashMap::new(),
     };
     if let Some((side, _)) = &db {
         for row in side.stored()?.topics {
@@ -120,7 +128,7 @@ pub fn check(dir: &Path, repair: bool) -> Result<CheckReport, Error> {
             changed.insert(*number);
         }
     }
-    let Walk { mut report, topics, tails, end, blank } = walk;
+    let Walk { mut report, topics, tails, end, blank, .. } = walk;
     report.topics = tails.keys().filter(|id| topics.contains_key(id)).count();
     let mut known = HashSet::new();
     if let Some((side, _)) = &db {
@@ -205,6 +213,10 @@ struct Walk {
     end: Place,
     /// Where zeros that were laid ahead begin.
     blank: Vec<Place>,
+    /// Entries so far; which of them was the last that says that something is lost, and the last event of each topic.
+    entries: u64,
+    lost: u64,
+    newest: HashMap<u32, u64>,
 }
 
 impl Walk {
@@ -270,6 +282,7 @@ impl Walk {
         let mut end = from;
         for frame in segment.records(from) {
             for (_, entry) in segment.entries(&frame).flatten() {
+                self.entries += 1;
                 match entry {
                     Entry::Topic { id, name, .. } => {
                         self.topics.entry(id).or_insert_with(|| (name.to_owned(), 1));
@@ -277,6 +290,7 @@ impl Walk {
                     Entry::TopicDropped { id } => {
                         self.topics.remove(&id);
                         self.report.missing.retain(|m| m.id != id);
+                        self.report.lost.retain(|m| m.id != id);
                     }
                     Entry::Trim { topic, oldest, .. } => {
                         if let Some((_, known)) = self.topics.get_mut(&topic) {
@@ -284,6 +298,7 @@ impl Walk {
                         }
                     }
                     Entry::Event(event) => self.event(event.topic, event.offset),
+                    Entry::Lost => self.lost = self.entries,
                     _ => {}
                 }
             }
@@ -299,14 +314,13 @@ impl Walk {
         if let Some((topic, oldest)) = self.topics.get(&id) {
             let expected = if *seen == (offset, offset) { *oldest } else { (seen.1 + 1).max(*oldest) };
             if expected < offset {
-                self.report.missing.push(Missing {
-                    id,
-                    topic: topic.clone(),
-                    first: expected,
-                    last: offset - 1,
-                });
+                let before = self.newest.get(&id).copied().unwrap_or_default();
+                let is_known = self.lost > before;
+                let list = if is_known { &mut self.report.lost } else { &mut self.report.missing };
+                list.push(Missing { id, topic: topic.clone(), first: expected, last: offset - 1 });
             }
         }
+        self.newest.insert(id, self.entries);
         seen.1 = offset;
     }
 }

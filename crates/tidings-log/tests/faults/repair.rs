@@ -138,7 +138,7 @@ async fn a_repair_sets_damage_aside_and_readers_hear_of_the_hole() {
         log.close().await.unwrap();
     }
     let again = check(dir.path(), false).unwrap();
-    assert!(again.damage.is_empty() && again.missing.len() == 2, "{again}");
+    assert!(again.is_sound() && again.lost.len() == 2, "{again}");
 }
 
 #[tokio::test]

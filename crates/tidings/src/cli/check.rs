@@ -4,7 +4,7 @@ use super::{Context, Place};
 use anyhow::{Result, anyhow};
 use std::path::PathBuf;
 use tidings::Code;
-use tidings_log::embedded;
+use tidings_log::{Error, embedded};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,10 +26,17 @@ pub fn run(args: Args, context: &Context) -> Result<()> {
         "{} is no data directory: there is neither FORMAT nor segments in it",
         dir.display()
     );
-    let report = embedded::check(dir, args.repair).map_err(|e| anyhow!("{e} ({})", e.code()))?;
+    let report = embedded::check(dir, args.repair).map_err(|error| match error {
+        Error::Locked { .. } => anyhow!("{error}; stop that server first"),
+        error => anyhow!("{error} ({})", error.code()),
+    })?;
     println!("{report}");
     if report.is_sound() || report.is_repaired {
         return Ok(());
     }
-    Err(anyhow!("{} is damaged; --repair sets the damage aside ({})", dir.display(), Code::LogCorrupt))
+    let what = match report.damage.is_empty() && report.side.is_none() {
+        true => "lacks events, which nothing here can bring back; a backup may",
+        false => "is damaged; --repair sets the damage aside",
+    };
+    Err(anyhow!("{} {what} ({})", dir.display(), Code::LogCorrupt))
 }

@@ -321,7 +321,7 @@ async fn deliveries(
     let (mut left, mut after) = (limit, String::new());
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if !as_json {
-        writeln!(out, "{:>10}  {:36}  {:9}  {:>5}  LAST ANSWER", "OFFSET", "EVENT", "STATUS", "TRIES")?;
+        writeln!(out, "{:>10}  {:36}  {:9}  {:>8}  LAST ANSWER", "OFFSET", "EVENT", "STATUS", "ATTEMPTS")?;
     }
     while left > 0 {
         let path = format!("/v1/deliveries?destination={id}{status}{after}&limit={}", left.min(100));
@@ -339,7 +339,7 @@ async fn deliveries(
             let (event, status) =
                 (one["event"].as_str().unwrap_or("-"), one["status"].as_str().unwrap_or("-"));
             let offset = one["offset"].as_u64().unwrap_or_default();
-            writeln!(out, "{offset:>10}  {event:36}  {status:9}  {:>5}  {answer}", attempts.len())?;
+            writeln!(out, "{offset:>10}  {event:36}  {status:9}  {:>8}  {answer}", attempts.len())?;
         }
         let Some(next) = page["next"].as_str() else { break };
         after = format!("&after={}", encode(next));

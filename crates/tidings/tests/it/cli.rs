@@ -247,8 +247,10 @@ async fn export_stays_at_one_position_while_writing_goes_on() {
 async fn check_verifies_and_repairs_a_directory() {
     let mut server = Server::start().await;
     server.publish("t", &[json!(1), json!(2)]).await;
-    assert!(server.end(libc::SIGTERM).await.success());
     let data = server.data().display().to_string();
+    let busy = server.program.run(server.root(), &["check", &data], b"").await.fails(1);
+    assert!(busy.contains("stop that server first"), "{busy}");
+    assert!(server.end(libc::SIGTERM).await.success());
     let report = server.program.run(server.root(), &["check", &data], b"").await.ok();
     assert!(!report.trim().is_empty());
     server.program.run(server.root(), &["check", &data, "--repair"], b"").await.ok();
@@ -301,6 +303,8 @@ async fn damage_is_named_then_set_aside_and_readers_are_told_a_gap() {
     assert!(found.stdout.contains("topic t") && found.stdout.contains('2'), "{found:?}");
     assert!(found.fails(1).contains("log_corrupt"));
     check(&["--repair"]).await.ok();
+    let after = check(&[]).await.ok();
+    assert!(after.contains("set aside by a repair before: topic t, offsets 2 to 2"), "{after}");
     server.launch().await;
     let mut live = server.sse("t", "from=earliest").await;
     assert_eq!(live.event().await["data"], "first");

@@ -40,6 +40,7 @@ async fn a_question_without_an_answer_delays_what_is_told_and_is_asked_over_anot
     assert_eq!(live.event().await["data"]["id"], 3);
     let found = status(&server).await;
     assert!(found["failures"].as_u64().unwrap() >= 1, "{found}");
-    assert!(server.log().contains("does not answer"), "{}", server.log());
+    let log = server.log();
+    assert!(log.contains("does not answer") && log.contains("a source is captured again"), "{log}");
     drop(frozen);
 }

@@ -110,9 +110,7 @@ pub fn check(dir: &Path, repair: bool) -> Result<CheckReport, Error> {
         tails: BTreeMap::new(),
         end: Place::default(),
         blank: Vec::new(),
-        entries: 0,
-        lost: 0,
-        newest: HashMap::new(),
+        since_lost: None,
     };
     if let Some((side, _)) = &db {
         for row in side.stored()?.topics {
@@ -213,10 +211,8 @@ struct Walk {
     end: Place,
     /// Where zeros that were laid ahead begin.
     blank: Vec<Place>,
-    /// Entries so far; which of them was the last that says that something is lost, and the last event of each topic.
-    entries: u64,
-    lost: u64,
-    newest: HashMap<u32, u64>,
+    /// Topics with an event behind the last entry that says that something is lost, if there is one.
+    since_lost: Option<HashSet<u32>>,
 }
 
 impl Walk {
@@ -282,7 +278,6 @@ impl Walk {
         let mut end = from;
         for frame in segment.records(from) {
             for (_, entry) in segment.entries(&frame).flatten() {
-                self.entries += 1;
                 match entry {
                     Entry::Topic { id, name, .. } => {
                         self.topics.entry(id).or_insert_with(|| (name.to_owned(), 1));
@@ -298,7 +293,7 @@ impl Walk {
                         }
                     }
                     Entry::Event(event) => self.event(event.topic, event.offset),
-                    Entry::Lost => self.lost = self.entries,
+                    Entry::Lost => self.since_lost = Some(HashSet::new()),
                     _ => {}
                 }
             }
@@ -314,13 +309,14 @@ impl Walk {
         if let Some((topic, oldest)) = self.topics.get(&id) {
             let expected = if *seen == (offset, offset) { *oldest } else { (seen.1 + 1).max(*oldest) };
             if expected < offset {
-                let before = self.newest.get(&id).copied().unwrap_or_default();
-                let is_known = self.lost > before;
+                let is_known = self.since_lost.as_ref().is_some_and(|topics| !topics.contains(&id));
                 let list = if is_known { &mut self.report.lost } else { &mut self.report.missing };
                 list.push(Missing { id, topic: topic.clone(), first: expected, last: offset - 1 });
             }
         }
-        self.newest.insert(id, self.entries);
+        if let Some(topics) = &mut self.since_lost {
+            topics.insert(id);
+        }
         seen.1 = offset;
     }
 }

@@ -124,7 +124,10 @@ impl Run<'_> {
             let (mut waiting, has_more) = self.outbox.look(connection, &self.taken).await?;
             while let Some(ids) = waiting.lot() {
                 let entries = self.outbox.read(connection, &ids).await?;
-                self.deliver(connection, entries).await?;
+                // Somebody else may have removed them.
+                if !entries.is_empty() {
+                    self.deliver(connection, entries).await?;
+                }
                 self.compare_in_time(connection).await?;
             }
             self.compare_in_time(connection).await?;

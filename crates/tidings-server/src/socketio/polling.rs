@@ -33,11 +33,15 @@ pub struct Polling {
     expires: Instant,
 }
 
-/// How it ended.
-pub enum Ended {
-    Gone,
-    /// With packets that no poll has come for.
-    Upgraded(Box<Session>, Box<Subscription>, Box<Line>, Vec<String>),
+/// What goes on over a WebSocket.
+pub struct Changed {
+    pub session: Session,
+    pub subscription: Subscription,
+    pub line: Line,
+    /// Packets that no poll has come for.
+    pub rest: Vec<String>,
+    /// `rest` puts the client out.
+    pub is_told: bool,
 }
 
 impl Polling {
@@ -53,31 +57,40 @@ impl Polling {
         }
     }
 
-    pub async fn run(mut self) -> Ended {
-        match self.live().await {
-            Ok(line) => Ended::Upgraded(Box::new(self.session), Box::new(self.subscription), line, self.out),
+    /// Serves polls until the client goes, which is nothing, or changes to a WebSocket.
+    pub async fn run(mut self) -> Option<Box<Changed>> {
+        let (line, is_told) = match self.live().await {
+            Ok(line) => (Some(line), false),
             Err(leave) => {
                 self.out.extend(leave.farewell());
-                if leave.is_told() {
-                    let _ = tokio::time::timeout(Leave::LINGER, self.linger()).await;
-                }
-                self.out.push(packet::CLOSE.into());
-                let _ = self.reply();
-                Ended::Gone
+                let line = match leave.is_told() {
+                    true => tokio::time::timeout(Leave::LINGER, self.linger()).await.ok().flatten(),
+                    false => None,
+                };
+                (line, true)
             }
-        }
+        };
+        let Some(line) = line else {
+            self.out.push(packet::CLOSE.into());
+            let _ = self.reply();
+            return None;
+        };
+        let Self { session, subscription, out: rest, .. } = self;
+        Some(Box::new(Changed { session, subscription, line: *line, rest, is_told }))
     }
 
-    /// Lets the client come for its last packets and close.
-    async fn linger(&mut self) {
+    /// Lets the client come for its last packets and close; one that was changing to a WebSocket comes over that.
+    async fn linger(&mut self) -> Option<Box<Line>> {
         while self.reply().is_ok() {
-            match self.session.mail.recv().await {
-                Some(Ask::Poll(poll)) => self.poll = Some(poll),
-                Some(Ask::Post(body)) if body.contains(packet::SEPARATOR) || body != packet::CLOSE => {}
-                Some(Ask::Probed) => {}
-                Some(Ask::Post(_) | Ask::Upgrade(_)) | None => return,
+            match self.session.mail.recv().await? {
+                Ask::Poll(poll) => self.poll = Some(poll),
+                Ask::Post(body) if body.contains(packet::SEPARATOR) || body != packet::CLOSE => {}
+                Ask::Post(_) => return None,
+                Ask::Probed => self.is_upgrading = true,
+                Ask::Upgrade(line) => return Some(line),
             }
         }
+        None
     }
 
     async fn live(&mut self) -> Result<Box<Line>, Leave> {
@@ -140,18 +153,18 @@ impl Polling {
             }
             bytes += self.out[before..].iter().map(String::len).sum::<usize>();
         }
-        if self.out.is_empty() && self.is_upgrading {
-            self.out.push(packet::NOOP.into());
-        }
         self.reply()
     }
 
-    /// Sends what there is over the poll that waits.
+    /// Sends what there is over the poll that waits; one of a client that changes to a WebSocket waits for nothing.
     fn reply(&mut self) -> Result<(), End> {
-        if self.out.is_empty() {
+        if self.out.is_empty() && !self.is_upgrading {
             return Ok(());
         }
         let Some(poll) = self.poll.take() else { return Ok(()) };
+        if self.out.is_empty() {
+            self.out.push(packet::NOOP.into());
+        }
         let payload = std::mem::take(&mut self.out).join(&packet::SEPARATOR.to_string());
         // Whoever does not take it is gone, and comes back with the cursor of the last event it has got.
         poll.send(payload).map_err(|_| End::Gone)

@@ -3,7 +3,7 @@
 //! Owns: the order of its transports (long polling, then perhaps a WebSocket), and the heartbeat both share.
 //! Never: holds events for a client that does not come for them; its cursor stays where it is.
 
-use super::polling::{self, Polling};
+use super::polling::{Changed, Polling};
 use super::sessions::{Handle, Sessions};
 use super::talk::Talk;
 use super::websocket::{self, Line};
@@ -14,7 +14,6 @@ use crate::conn::Gone;
 use crate::stream::End;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_engine::Subscription;
 use tidings_model::Principal;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -78,11 +77,8 @@ impl Session {
     pub async fn poll(self) {
         let _open = self.door.metrics.open_socketio();
         let subscription = self.door.tidings.subscription(Arc::new(Principal::nobody()));
-        match Box::pin(Polling::new(self, subscription).run()).await {
-            polling::Ended::Gone => {}
-            polling::Ended::Upgraded(session, subscription, line, rest) => {
-                session.talk_over(*subscription, *line, rest).await;
-            }
+        if let Some(changed) = Box::pin(Polling::new(self, subscription).run()).await {
+            Box::pin(websocket::converse(changed)).await;
         }
     }
 
@@ -91,11 +87,8 @@ impl Session {
         let _open = self.door.metrics.open_socketio();
         let subscription = self.door.tidings.subscription(Arc::new(Principal::nobody()));
         let open = super::open_packet(&self.door.config.socketio, sid, true);
-        self.talk_over(subscription, line, vec![open]).await;
-    }
-
-    async fn talk_over(self, subscription: Subscription, line: Line, first: Vec<String>) {
-        Box::pin(websocket::converse(self, subscription, line, first)).await;
+        let begun = Changed { session: self, subscription, line, rest: vec![open], is_told: false };
+        Box::pin(websocket::converse(Box::new(begun))).await;
     }
 
     /// Ends the session whose token is nobody's any more.

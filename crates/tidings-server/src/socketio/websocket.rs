@@ -3,6 +3,7 @@
 //! Owns: frames in, and the probe by which a polling client tries a WebSocket. Live events are written by the
 //! fan, as for every other stream.
 
+use super::polling::Changed;
 use super::session::{Due, Leave, Session};
 use super::{Ask, packet};
 use crate::Door;
@@ -14,7 +15,6 @@ use crate::wire;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_engine::Subscription;
 use tidings_model::Code;
 use tokio::time::Instant;
 use tungstenite::protocol::{CloseFrame, WebSocketContext};
@@ -88,13 +88,14 @@ struct Over {
     said: Instant,
 }
 
-/// Serves a client over `line` until it goes or has to go; it is told `first`.
-pub async fn converse(session: Session, subscription: Subscription, line: Line, first: Vec<String>) {
+/// Serves a client over a WebSocket, whatever it was served over before, until it goes or has to go.
+pub async fn converse(changed: Box<Changed>) {
+    let Changed { session, subscription, line, rest, is_told } = *changed;
     let Line { conn, frames, pipe, _slot } = line;
     let stream = Stream::new(session.door.clone(), conn, subscription);
     let expires = stream.expiry();
     let mut over = Over { session, stream, frames, pipe, expires, said: Instant::now() };
-    let leave = match over.live(first).await {
+    let leave = match over.live(rest, is_told).await {
         Ok(never) => match never {},
         Err(leave) => leave,
     };
@@ -110,11 +111,14 @@ pub async fn converse(session: Session, subscription: Subscription, line: Line, 
 enum Never {}
 
 impl Over {
-    async fn live(&mut self, first: Vec<String>) -> Result<Never, Leave> {
+    async fn live(&mut self, rest: Vec<String>, is_told: bool) -> Result<Never, Leave> {
         let stop = self.stream.door.services.stop().clone();
         let (conn, handle) = (Arc::clone(&self.stream.conn), Arc::clone(&self.session.handle));
         let beat = Duration::from_millis(self.stream.door.config.heartbeat_ms.max(1));
-        self.say(first).await?;
+        self.say(rest).await?;
+        if is_told {
+            return Err(Leave::Told);
+        }
         self.take_in().await?;
         self.stream.go_live().await?;
         loop {

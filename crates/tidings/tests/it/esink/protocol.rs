@@ -76,6 +76,51 @@ async fn requests_that_are_none_have_engine_ios_own_numbers() {
     assert_eq!(json_of(response).await, (400, json!({"code": 2, "message": "Bad handshake method"})));
 }
 
+/// A client that polls and has tried a WebSocket; it has only to say that it changes over.
+async fn probed(server: &Server) -> (String, Socket) {
+    let sid = open(server).await;
+    let mut ws = socket(server, &format!("EIO=4&transport=websocket&sid={sid}")).await;
+    ws.send(Message::text("2probe")).await.unwrap();
+    assert_eq!(text(&mut ws).await.unwrap(), "3probe");
+    assert_eq!(poll(server, &sid).await, "6");
+    (sid, ws)
+}
+
+#[tokio::test]
+async fn a_client_that_is_put_out_while_it_changes_its_transport_is_told_over_the_new_one() {
+    let server = Server::start().await;
+    let (sid, mut ws) = probed(&server).await;
+    // Its polls have ended: no other way is left for the verdict.
+    assert_eq!(say(&server, &sid, "40{\"token\":\"nobody's\"}").await, 200);
+    ws.send(Message::text("5")).await.unwrap();
+    assert!(text(&mut ws).await.unwrap().starts_with("40{"));
+    let error = text(&mut ws).await.unwrap();
+    assert!(error.starts_with("42[\"error\",{\"code\":401,"), "{error}");
+    assert_eq!(text(&mut ws).await.unwrap(), "41");
+    // It is the client that closes.
+    ws.close(None).await.unwrap();
+    assert_eq!(text(&mut ws).await, None);
+    assert_eq!(get(&server, &format!("EIO=4&transport=polling&sid={sid}")).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_client_that_is_told_before_it_changes_its_transport_may_still_do_so() {
+    let server = Server::start().await;
+    let sid = open(&server).await;
+    assert_eq!(say(&server, &sid, "40{\"token\":\"nobody's\"}").await, 200);
+    assert!(poll(&server, &sid).await.ends_with("\u{1e}41"));
+    // A probe that was under way: the library ends it before it closes, and waits for its last poll.
+    let mut ws = socket(&server, &format!("EIO=4&transport=websocket&sid={sid}")).await;
+    let (last, ()) = tokio::join!(poll(&server, &sid), async {
+        ws.send(Message::text("2probe")).await.unwrap();
+        assert_eq!(text(&mut ws).await.unwrap(), "3probe");
+    });
+    assert_eq!(last, "6");
+    ws.send(Message::text("5")).await.unwrap();
+    ws.close(None).await.unwrap();
+    assert_eq!(text(&mut ws).await, None);
+}
+
 #[tokio::test]
 async fn another_namespace_is_refused_and_a_client_that_is_not_in_may_say_nothing() {
     let server = Server::start().await;

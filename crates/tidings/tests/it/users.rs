@@ -236,9 +236,11 @@ async fn an_unknown_user_and_a_wrong_password_cannot_be_told_apart() {
     let slow = "$2b$09$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
     server.add(json!({"name": "imported", "hash": slow})).await;
     let mut bodies = Vec::new();
-    let mut times: [Vec<Duration>; 3] = Default::default();
-    for round in 0..22 {
-        for (name, times) in ["ada", "imported", "nobody"].into_iter().zip(&mut times) {
+    // The quickest of each: what a busy machine adds tells nothing, and nobody is answered in less than the work takes.
+    let mut quickest = [Duration::MAX; 3];
+    let mut tell_apart = true;
+    for round in 0..200 {
+        for (name, quickest) in ["ada", "imported", "nobody"].into_iter().zip(&mut quickest) {
             let begun = Instant::now();
             let response = server.try_login(name, "wrong").await;
             let took = begun.elapsed();
@@ -246,17 +248,19 @@ async fn an_unknown_user_and_a_wrong_password_cannot_be_told_apart() {
             bodies.push(response.text().await.unwrap());
             // The first round is where the costs of both kinds are met.
             if round > 0 {
-                times.push(took);
+                *quickest = took.min(*quickest);
             }
+        }
+        let most = quickest.iter().max().expect("three");
+        tell_apart = quickest.iter().any(|least| most.as_secs_f64() >= 1.5 * least.as_secs_f64());
+        // On a busy machine it takes more rounds until each was left alone once; a difference in work stays.
+        if round > 20 && !tell_apart {
+            break;
         }
     }
     bodies.dedup();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
-    // The quickest of each: what a busy machine adds tells nothing, and nobody is answered in less than the work takes.
-    let quickest = times.map(|times| times.into_iter().min().expect("some rounds").as_secs_f64());
-    let (least, most) =
-        (quickest.iter().copied().fold(f64::MAX, f64::min), quickest.iter().copied().fold(0.0, f64::max));
-    assert!(most < 1.5 * least, "the quickest of {quickest:?} s tell them apart");
+    assert!(!tell_apart, "the quickest, {quickest:?}, tell them apart");
 }
 
 #[tokio::test]

@@ -39,8 +39,8 @@ pub enum Ask {
     Poll(oneshot::Sender<String>),
     /// To say something.
     Post(String),
-    /// To get its poll back: a WebSocket works.
-    Probed,
+    /// To get its polls back at once while it tries a WebSocket.
+    Probing(bool),
     /// To go on over a WebSocket.
     Upgrade(Box<Line>),
 }

@@ -28,8 +28,8 @@ pub struct Polling {
     /// Packets that must be sent before anything else.
     out: Vec<String>,
     poll: Option<oneshot::Sender<String>>,
-    /// The client is changing to a WebSocket: polls are answered at once.
-    is_upgrading: bool,
+    /// The client tries a WebSocket: polls are answered at once.
+    is_probing: bool,
     expires: Instant,
 }
 
@@ -52,7 +52,7 @@ impl Polling {
             who: None,
             out: Vec::new(),
             poll: None,
-            is_upgrading: false,
+            is_probing: false,
             expires: far(),
         }
     }
@@ -86,7 +86,7 @@ impl Polling {
                 Ask::Poll(poll) => self.poll = Some(poll),
                 Ask::Post(body) if body.contains(packet::SEPARATOR) || body != packet::CLOSE => {}
                 Ask::Post(_) => return None,
-                Ask::Probed => self.is_upgrading = true,
+                Ask::Probing(is_so) => self.is_probing = is_so,
                 Ask::Upgrade(line) => return Some(line),
             }
         }
@@ -113,7 +113,7 @@ impl Polling {
                         }
                     }
                     Ask::Post(body) => self.hear(&body).await?,
-                    Ask::Probed => self.is_upgrading = true,
+                    Ask::Probing(is_so) => self.is_probing = is_so,
                     Ask::Upgrade(line) => return Ok(line),
                 },
                 () = gone(&mut self.poll) => return Err(End::Gone.into()),
@@ -156,9 +156,9 @@ impl Polling {
         self.reply()
     }
 
-    /// Sends what there is over the poll that waits; one of a client that changes to a WebSocket waits for nothing.
+    /// Sends what there is over the poll that waits; one of a client that tries a WebSocket waits for nothing.
     fn reply(&mut self) -> Result<(), End> {
-        if self.out.is_empty() && !self.is_upgrading {
+        if self.out.is_empty() && !self.is_probing {
             return Ok(());
         }
         let Some(poll) = self.poll.take() else { return Ok(()) };

@@ -66,14 +66,18 @@ pub async fn probe(door: &Door, mut line: Line, handle: &super::sessions::Handle
             return Err(End::Gone);
         }
         line.say("3probe").await?;
-        handle.mail.send(Ask::Probed).await.map_err(|_| End::Gone)?;
+        handle.mail.send(Ask::Probing(true)).await.map_err(|_| End::Gone)?;
         match packet::Engine::parse(&line.wait().await?) {
             Ok(packet::Engine::Upgrade) => Ok(()),
             _ => Err(End::Gone),
         }
     };
     let within = Duration::from_millis(door.config.socketio.upgrade_ms);
-    tokio::time::timeout(within, try_it).await.map_err(|_| End::Gone)??;
+    if let Err(end) = tokio::time::timeout(within, try_it).await.unwrap_or(Err(End::Gone)) {
+        // Its polls wait for news again.
+        let _ = handle.mail.send(Ask::Probing(false)).await;
+        return Err(end);
+    }
     handle.is_websocket.store(true, std::sync::atomic::Ordering::Release);
     handle.mail.send(Ask::Upgrade(Box::new(line))).await.map_err(|_| End::Gone)
 }

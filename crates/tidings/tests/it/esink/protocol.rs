@@ -122,6 +122,19 @@ async fn a_client_that_is_told_before_it_changes_its_transport_may_still_do_so()
 }
 
 #[tokio::test]
+async fn polls_wait_for_news_again_when_a_websocket_was_tried_in_vain() {
+    let server = server("[socketio]\nping_ms = 300\npong_ms = 5000\nconnect_ms = 60000\n").await;
+    let (sid, ws) = probed(&server).await;
+    drop(ws);
+    // Until the server has noticed, its answers say nothing.
+    while poll(&server, &sid).await != "2" {}
+    for _ in 0..2 {
+        assert_eq!(say(&server, &sid, "3").await, 200);
+        assert_eq!(poll(&server, &sid).await, "2");
+    }
+}
+
+#[tokio::test]
 async fn another_namespace_is_refused_and_a_client_that_is_not_in_may_say_nothing() {
     let server = Server::start().await;
     let sid = open(&server).await;

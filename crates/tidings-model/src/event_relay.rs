@@ -45,8 +45,7 @@ struct Wire<'a> {
 
 /// One event to be published to `topic`, or everything that is wrong with it.
 pub fn parse(json: &str, topic: &Topic, now: Timestamp) -> Result<NewEvent, Vec<String>> {
-    let wire: Wire<'_> =
-        serde_json::from_str(json).map_err(|error| vec![EventError::from_json(&error).to_string()])?;
+    let wire: Wire<'_> = EventError::read(json).map_err(|error| vec![error.to_string()])?;
     let mut errors = Vec::new();
     let text = |text: Option<Cow<'_, str>>| text.filter(|text| !text.is_empty()).map(Box::<str>::from);
     let name = text(wire.name);
@@ -139,7 +138,7 @@ struct PublishWire<'a> {
 impl<'a> Publish<'a> {
     /// `durable` is true where it is left out.
     pub fn parse(json: &'a str) -> Result<Self, EventError> {
-        let wire: PublishWire<'a> = serde_json::from_str(json).map_err(|e| EventError::from_json(&e))?;
+        let wire: PublishWire<'a> = EventError::read(json)?;
         let missing = |field: &str| EventError::Type(format!("missing field `{field}`"));
         let topic = wire.topic.filter(|topic| !topic.is_empty()).ok_or_else(|| missing("topic"))?;
         Ok(Self {

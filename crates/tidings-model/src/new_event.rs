@@ -92,14 +92,34 @@ impl EventError {
         }
     }
 
+    /// What was sent, as a text.
+    ///
+    /// # Errors
+    /// When it is none, with the place where it ceases to be.
+    pub fn text(bytes: &[u8]) -> Result<&str, Self> {
+        std::str::from_utf8(bytes).map_err(|e| Self::Utf8(e.valid_up_to()))
+    }
+
+    /// Reads what was sent; a value of another type than its field's is refused with the field's name.
+    ///
+    /// # Errors
+    /// As [`EventError::from_json`] sorts them.
+    pub fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Self> {
+        serde_json::from_str(json).map_err(|error| {
+            let Self::Type(text) = Self::from_json(&error) else { return Self::from_json(&error) };
+            // Only now, as keeping track of where it reads would slow every event down.
+            match serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json)) {
+                Err(error) if error.path().iter().len() > 0 => {
+                    Self::Type(Self::cut(format!("`{}`: {text}", error.path())))
+                }
+                _ => Self::Type(text),
+            }
+        })
+    }
+
     /// Sorts a parser's complaint by what the sender can do about it.
     pub fn from_json(error: &serde_json::Error) -> Self {
-        // The parser repeats what it did not expect, however long; an answer does not.
-        let mut text = error.to_string();
-        if text.len() > Self::TEXT_MAX {
-            text.truncate(text.floor_char_boundary(Self::TEXT_MAX));
-            text.push_str("...");
-        }
+        let text = Self::cut(error.to_string());
         match error.classify() {
             serde_json::error::Category::Data if text.starts_with("unknown field") => {
                 Self::FieldUnknown(text)
@@ -107,6 +127,15 @@ impl EventError {
             serde_json::error::Category::Data => Self::Type(text),
             _ => Self::Json(text),
         }
+    }
+
+    /// A parser repeats what it did not expect, however long; an answer does not.
+    fn cut(mut text: String) -> String {
+        if text.len() > Self::TEXT_MAX {
+            text.truncate(text.floor_char_boundary(Self::TEXT_MAX));
+            text.push_str("...");
+        }
+        text
     }
 }
 
@@ -175,25 +204,25 @@ impl NewEvent {
 
     /// An event as JSON, sent to `topic`; `topic` and `key` within it may only agree with that.
     pub fn parse(json: &[u8], topic: &Topic) -> Result<Self, EventError> {
-        let text = std::str::from_utf8(json).map_err(|e| EventError::Utf8(e.valid_up_to()))?;
+        let text = EventError::text(json)?;
         Self::parse_str(text, Some(topic))
     }
 
     /// An event as JSON that names its own topic.
     pub fn parse_addressed(json: &[u8]) -> Result<Self, EventError> {
-        let text = std::str::from_utf8(json).map_err(|e| EventError::Utf8(e.valid_up_to()))?;
+        let text = EventError::text(json)?;
         Self::parse_str(text, None)
     }
 
     /// A JSON array of events, all sent to `topic`.
     pub fn parse_array(json: &[u8], topic: &Topic) -> Result<Vec<Self>, EventError> {
-        let text = std::str::from_utf8(json).map_err(|e| EventError::Utf8(e.valid_up_to()))?;
-        let parts: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| EventError::from_json(&e))?;
+        let text = EventError::text(json)?;
+        let parts: Vec<&RawValue> = EventError::read(text)?;
         parts.into_iter().map(|part| Self::parse_str(part.get(), Some(topic))).collect()
     }
 
     fn parse_str(text: &str, topic: Option<&Topic>) -> Result<Self, EventError> {
-        let wire: Wire<'_> = serde_json::from_str(text).map_err(|e| EventError::from_json(&e))?;
+        let wire: Wire<'_> = EventError::read(text)?;
         let event = Self {
             topic: address(wire.topic.as_deref(), wire.key.as_deref(), topic)?,
             id: wire.id,
@@ -297,6 +326,18 @@ mod tests {
         let event = parse(r#"{"data": {"b" : 1.0, "a":[ 1e2 ]} ,"key":"k"}"#).unwrap();
         assert_eq!(event.data.unwrap(), r#"{"b" : 1.0, "a":[ 1e2 ]}"#);
         assert_eq!(event.topic.to_string(), "t:k");
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_named_by_its_field() {
+        let said = parse(r#"{"data":1,"key":5}"#).unwrap_err().to_string();
+        assert_eq!(said, "`key`: invalid type: integer `5`, expected a string at line 1 column 17");
+        let said = parse("7").unwrap_err().to_string();
+        assert!(said.starts_with("invalid type: integer `7`, expected an event"), "{said}");
+        let nested = format!(r#"{{"a":{{"{}":[1,"x"]}}}}"#, "k".repeat(400));
+        type Nested = std::collections::BTreeMap<String, std::collections::BTreeMap<String, Vec<u8>>>;
+        let said = EventError::read::<Nested>(&nested).unwrap_err().to_string();
+        assert!(said.starts_with("`a.kkk") && said.len() < 310, "{said}");
     }
 
     #[test]

@@ -118,8 +118,8 @@ struct Wire<'a> {
 impl Op {
     /// Reads one text frame.
     pub fn parse(text: &str) -> Result<Self, OpError> {
-        let wire: Wire<'_> = serde_json::from_str(text)
-            .map_err(|e| OpError { reference: None, why: EventError::from_json(&e).into() })?;
+        let wire: Wire<'_> =
+            EventError::read(text).map_err(|why| OpError { reference: None, why: why.into() })?;
         if wire.reference.as_ref().is_some_and(|r| r.len() > 64) {
             return Err(OpError { reference: None, why: Why::Ref });
         }

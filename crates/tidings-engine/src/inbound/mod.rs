@@ -194,8 +194,8 @@ struct Message<'a> {
 
 /// The event that a body makes. Its data is byte for byte what was sent.
 fn event(record: &Record, shown: &Shown<'_>, body: &[u8]) -> Result<NewEvent, EventError> {
-    let text = std::str::from_utf8(body).map_err(|e| EventError::Utf8(e.valid_up_to()))?;
-    let whole: &RawValue = serde_json::from_str(text).map_err(|e| EventError::from_json(&e))?;
+    let text = EventError::text(body)?;
+    let whole: &RawValue = EventError::read(text)?;
     let message: Option<Message<'_>> = match record.kind {
         Kind::Webhook => None,
         Kind::StandardWebhook => serde_json::from_str(text).ok(),

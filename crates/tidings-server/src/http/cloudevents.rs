@@ -22,7 +22,7 @@ use tidings_model::{EventError, Key, NewEvent, Timestamp, Topic, Uuid};
 
 /// One event as a JSON object.
 pub fn structured(body: &[u8], topic: &Topic) -> Result<NewEvent, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|e| EventError::Utf8(e.valid_up_to()))?;
+    let text = EventError::text(body)?;
     Ok(object(text, topic)?)
 }
 
@@ -63,8 +63,7 @@ pub fn binary(headers: &HeaderMap, body: Bytes, topic: &Topic) -> Result<NewEven
 }
 
 fn object(json: &str, topic: &Topic) -> Result<NewEvent, EventError> {
-    let members: BTreeMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_str(json).map_err(|e| EventError::from_json(&e))?;
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = EventError::read(json)?;
     let mut attributes = Attributes::default();
     let mut data = None;
     for (name, value) in members {
@@ -81,7 +80,7 @@ fn object(json: &str, topic: &Topic) -> Result<NewEvent, EventError> {
                 data = Some(attributes.encoded(&text));
             }
             name => {
-                let value = serde_json::from_str(value.get()).map_err(|e| EventError::from_json(&e))?;
+                let value = EventError::read(value.get())?;
                 attributes.set(name, value)?;
             }
         }

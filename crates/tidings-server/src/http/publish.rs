@@ -169,7 +169,7 @@ pub fn array(body: &[u8], max: usize) -> Result<Vec<&RawValue>, Refusal> {
             Ok(Ok(elements))
         }
     }
-    let text = std::str::from_utf8(body).map_err(|e| EventError::Utf8(e.valid_up_to()))?;
+    let text = EventError::text(body)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let elements = json.deserialize_seq(Elements(max)).map_err(|e| EventError::from_json(&e))?;
     json.end().map_err(|e| EventError::from_json(&e))?;

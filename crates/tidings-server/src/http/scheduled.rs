@@ -101,7 +101,7 @@ pub async fn patch(State(door): State<Door>, Who(who): Who, request: Request) ->
     Query::parse(&parts.uri, &[])?;
     let mut body = Parts::new(body, door.tidings.limits().read_timeout_ms);
     let body = body.whole(CHANGE_BYTES_MAX).await?;
-    let change: Change = serde_json::from_slice(&body).map_err(|e| EventError::from_json(&e))?;
+    let change: Change = EventError::read(EventError::text(&body)?)?;
     let moved = door.tidings.move_scheduled(&who, id, change.available_at).await?;
     let mut out = Vec::new();
     write_json(&mut out, moved, true)?;

@@ -47,8 +47,8 @@ pub async fn put(State(door): State<Door>, Who(who): Who, request: Request) -> R
     Query::parse(&parts.uri, &[])?;
     let mut body = Parts::new(body, door.tidings.limits().read_timeout_ms);
     let body = body.whole(SETTINGS_BYTES_MAX).await?;
-    let settings: TopicSettings = serde_json::from_slice(&body).map_err(|error| {
-        let refusal = Refusal::from(EventError::from_json(&error));
+    let settings: TopicSettings = EventError::text(&body).and_then(EventError::read).map_err(|error| {
+        let refusal = Refusal::from(error);
         if refusal.code == Code::EventInvalid { Refusal::parameter(refusal.detail) } else { refusal }
     })?;
     door.tidings.set_topic(&who, &name, &settings).await?;

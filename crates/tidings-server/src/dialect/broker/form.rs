@@ -30,10 +30,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The fields of a body.
 pub fn fields<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Denied> {
-    let text = std::str::from_utf8(body).map_err(|e| EventError::Utf8(e.valid_up_to()));
-    let text = text.map_err(|e| Denied::new(e.code(), e.to_string()))?;
-    serde_json::from_str(text).map_err(|error| {
-        let error = EventError::from_json(&error);
-        Denied::new(error.code(), format!("Request body deserialize error: {error}"))
-    })
+    let text = EventError::text(body).map_err(|e| Denied::new(e.code(), e.to_string()))?;
+    EventError::read(text)
+        .map_err(|error| Denied::new(error.code(), format!("Request body deserialize error: {error}")))
 }

@@ -50,8 +50,8 @@ async fn publish(
 ) -> Result<Response, Refused> {
     let who = gate::bearer(door, &head.headers).await?;
     let body = body.whole(door.tidings.limits().body_bytes).await?;
-    let text = std::str::from_utf8(&body).map_err(|e| Refusal::from(EventError::Utf8(e.valid_up_to())))?;
-    let wire: Wire<'_> = serde_json::from_str(text).map_err(|e| Refusal::from(EventError::from_json(&e)))?;
+    let text = EventError::text(&body).map_err(Refusal::from)?;
+    let wire: Wire<'_> = EventError::read(text).map_err(Refusal::from)?;
     let is_durable = durable(wire.durable.as_ref())?;
     let call = if is_durable { Call::RelayPublish } else { Call::RelayPublishPassing };
     door.rates.check(&who, Some(peer), call, "publish_events", door.tidings.clock().now())?;

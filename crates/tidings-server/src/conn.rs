@@ -63,7 +63,7 @@ impl Socket {
         }
     }
 
-    async fn writable(&self) -> io::Result<()> {
+    pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(s) => s.writable().await,
             Self::Pair(s) => s.writable().await,
@@ -265,7 +265,7 @@ impl Conn {
     }
 
     /// One write of as many parts as it takes; what was written leaves `out`.
-    fn write_once(&self, out: &mut VecDeque<Bytes>) -> io::Result<()> {
+    pub fn write_once(&self, out: &mut VecDeque<Bytes>) -> io::Result<()> {
         let written = if out.len() == 1 {
             self.socket.try_write(&out[0])?
         } else {

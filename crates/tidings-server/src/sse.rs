@@ -10,7 +10,7 @@ use crate::coarse::together;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::handover::{Handover, PairBody};
 use crate::refusal::Refusal;
-use crate::stream::{self, End, Stream};
+use crate::stream::{self, End, Going, Stream};
 use crate::wire::{self, Framing};
 use axum::body::Body;
 use axum::response::Response;
@@ -114,34 +114,34 @@ async fn live(stream: &mut Stream, framing: Framing) -> End {
     let config = &stream.door.config;
     let ping = Duration::from_millis(config.ping_ms);
     let beat = Duration::from_millis(config.heartbeat_ms).min(ping);
-    let (mut ping_at, mut sent) = (together(ping), 0);
+    let (mut beat_at, mut ping_at, mut sent) = (together(beat), together(ping), 0);
     // The first bytes tell the client, and every proxy between, that the stream is open; the position it begins
     // at lets a client resume that is cut off before its first event.
     let cursor = stream.subscription().cursor();
     let begins = if cursor.positions.is_empty() { b":\n\n".to_vec() } else { wire::sse_cursor(&cursor) };
     stream.out.push_back(framing.wrap(begins));
-    if let Err(end) = stream.go_live().await {
-        return end;
-    }
     let conn = Arc::clone(&stream.conn);
     loop {
-        let tick = together(beat).min(expires);
+        if Instant::now() >= expires {
+            expires = stream.expiry();
+            if Instant::now() >= expires {
+                return End::Expired;
+            }
+        }
+        let going = match stream.is_live() && !stream.is_called() {
+            true => Going::Live,
+            false => match stream.catch_up().await {
+                Ok(going) => going,
+                Err(end) => return end,
+            },
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => return End::Draining,
             gone = closed(&conn) => return gone.into(),
-            () = conn.bell.notified() => {
-                if stream.is_called()
-                    && let Err(end) = stream.go_live().await
-                {
-                    return end;
-                }
-            }
-            () = tokio::time::sleep_until(tick) => {
-                expires = stream.expiry();
-                if Instant::now() >= expires {
-                    return End::Expired;
-                }
+            () = conn.bell.notified() => {}
+            () = tokio::time::sleep_until(beat_at.min(expires)) => {
+                (beat_at, expires) = (together(beat), stream.expiry());
                 let total = conn.sent.load(std::sync::atomic::Ordering::Relaxed);
                 let is_silent = std::mem::replace(&mut sent, total) == total && Instant::now() >= ping_at;
                 let said = stream.look(|s| match s.heartbeat() {
@@ -156,10 +156,14 @@ async fn live(stream: &mut Stream, framing: Framing) -> End {
                     ping_at = together(ping);
                 }
                 // A heartbeat may have found that a wake-up was lost.
-                if let Err(end) = stream.nudge().await {
-                    return end;
+                stream.nudge();
+            }
+            flushed = stream.flush(), if going == Going::Writing => {
+                if flushed.is_err() {
+                    return End::Gone;
                 }
             }
+            () = std::future::ready(()), if going == Going::Reading => {}
         }
     }
 }
@@ -190,5 +194,6 @@ async fn last_word(stream: &mut Stream, framing: Framing, end: &End) -> Result<(
     }
     block.extend(wire::sse_notice("$close", None, &wire::close_json(code, &reason)));
     stream.say(framing.wrap(block)).await?;
-    stream.say(Bytes::from_static(framing.end())).await
+    stream.say(Bytes::from_static(framing.end())).await?;
+    stream.flush().await
 }

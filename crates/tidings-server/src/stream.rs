@@ -1,7 +1,7 @@
 //! The life of a stream's connection after it was taken from the HTTP library.
 //!
-//! Owns: the turns between catching up (this task writes, waiting for the socket) and being live (the fan
-//! writes). Never: knows what SSE or WebSocket say beyond [`Style`].
+//! Owns: the turns between catching up (this task writes, in pieces, and looks around between them) and being live
+//! (the fan writes). Never: knows what SSE or WebSocket say beyond [`Style`].
 
 use crate::Door;
 use crate::conn::{Conn, Gone, Style};
@@ -10,6 +10,7 @@ use crate::refusal::Refusal;
 use crate::wire;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,15 +29,38 @@ pub struct Stream {
     own: Option<Box<Subscription>>,
     /// Must be written before anything else.
     pub out: VecDeque<Bytes>,
+    /// When the socket last took something that had waited for it.
+    pub moved: Instant,
+    /// By when it must take something, while something waits.
+    stuck: Option<Instant>,
     /// Of the events sent, how many the metrics know of.
     counted: u64,
 }
+
+/// Where a reader stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Going {
+    /// The fan has it.
+    Live,
+    /// There may be more to read.
+    Reading,
+    /// The socket has to take what was read first.
+    Writing,
+}
+
+/// What is gathered for a reader at once.
+const GATHER_PARTS: usize = 256;
+const GATHER_BYTES: usize = 1 << 20;
+/// What waits for a socket at most, but for a single item, before whoever adds to it waits too.
+const WAITING_PARTS: usize = 1024;
+const WAITING_BYTES: usize = 2 << 20;
 
 impl Stream {
     pub fn new(door: Door, conn: Arc<Conn>, subscription: Subscription) -> Self {
         let (berth, who) = (door.fan.berth(), Arc::clone(subscription.principal()));
         let own = Some(Box::new(subscription));
-        let stream = Self { door, conn, berth, who, own, out: VecDeque::new(), counted: 0 };
+        let (moved, out) = (Instant::now(), VecDeque::new());
+        let stream = Self { door, conn, berth, who, own, out, moved, stuck: None, counted: 0 };
         stream.watch();
         stream
     }
@@ -63,7 +87,7 @@ impl Stream {
         // Boxed: it happens seldom, and its needs would be part of every idle connection.
         let who = Box::pin(self.door.gate.renew(&self.who)).await.map_err(End::Refused)?;
         for topic in self.become_caller(who) {
-            let why = format!("{topic} is no longer granted; its subscription has ended");
+            let why = lost(&topic);
             match self.conn.style {
                 Style::Ws => self.out.push_back(wire::ws_error(None, Code::Forbidden, &why)),
                 Style::SocketIo => self.out.push_back(wire::socketio::error(Code::Forbidden, &why)),
@@ -90,62 +114,109 @@ impl Stream {
         self.own.as_mut().expect("just taken")
     }
 
-    /// Brings the reader up to date, then hands it to the fan. Returns when it is live.
-    pub async fn go_live(&mut self) -> Result<(), End> {
-        loop {
-            self.renew().await?;
-            self.subscription();
-            let subscription = self.own.as_mut().expect("just taken");
-            let mut bytes = 0;
-            while self.out.len() < 256 && bytes < 1 << 20 {
-                let item: Item = match subscription.step() {
-                    Step::Item(item) => item,
-                    Step::Idle => break,
-                    // What is gathered goes out before the log is read.
-                    Step::Behind if !self.out.is_empty() => break,
-                    Step::Behind => match subscription.next_read().await.map_err(End::Engine)? {
-                        Some(item) => item,
-                        None => continue,
-                    },
-                };
-                self.conn.encode(subscription, item, &mut self.out);
-                bytes += self.out.back().map_or(0, Bytes::len);
-            }
-            if self.out.is_empty() {
-                break;
-            }
-            self.conn.send(&mut self.out).await?;
+    /// Gets on with what the reader lacks, by one look at the log at most; hands the subscription to the fan where it
+    /// lacks nothing. Never waits for the socket, so that whoever calls can look at other things in between.
+    pub async fn catch_up(&mut self) -> Result<Going, End> {
+        self.renew().await?;
+        if self.is_live() {
+            return Ok(Going::Live);
+        }
+        self.subscription();
+        // What waits goes out before anything is read: so much and no more is held for a client that is slow.
+        let is_level = self.write_now() && self.gather().await?;
+        if !self.write_now() {
+            return Ok(Going::Writing);
+        }
+        if !is_level {
+            return Ok(Going::Reading);
         }
         let subscription = self.own.take().expect("taken above");
         self.door.fan.park(&self.berth, &self.conn, subscription);
+        Ok(Going::Live)
+    }
+
+    /// Gathers what there is for the reader, up to a bound; `true` if that is all.
+    async fn gather(&mut self) -> Result<bool, End> {
+        let subscription = self.own.as_mut().expect("the caller has it");
+        let mut bytes = 0;
+        while self.out.len() < GATHER_PARTS && bytes < GATHER_BYTES {
+            let item: Item = match subscription.step() {
+                Step::Item(item) => item,
+                Step::Idle => return Ok(true),
+                // What is gathered goes out before the log is read.
+                Step::Behind if !self.out.is_empty() => return Ok(false),
+                Step::Behind => match subscription.next_read().await.map_err(End::Engine)? {
+                    Some(item) => item,
+                    None => return Ok(false),
+                },
+            };
+            self.conn.encode(subscription, item, &mut self.out);
+            bytes += self.out.back().map_or(0, Bytes::len);
+        }
+        Ok(false)
+    }
+
+    /// Writes what the socket takes now; `true` if that was everything.
+    fn write_now(&mut self) -> bool {
+        while !self.out.is_empty() {
+            // A broken socket shows when it is waited for.
+            if self.conn.write_once(&mut self.out).is_err() {
+                return false;
+            }
+            self.moved = Instant::now();
+            self.stuck = None;
+        }
+        true
+    }
+
+    /// Writes everything, waiting for the socket. Cancel safe: the time within which it must take something goes on.
+    pub async fn flush(&mut self) -> Result<(), Gone> {
+        while !self.out.is_empty() {
+            match self.conn.write_once(&mut self.out) {
+                Ok(()) => (self.moved, self.stuck) = (Instant::now(), None),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let by = *self.stuck.get_or_insert_with(|| Instant::now() + self.conn.write_timeout);
+                    let writable = tokio::time::timeout_at(by, self.conn.socket.writable());
+                    writable.await.map_err(|_| Gone)?.map_err(|_| Gone)?;
+                }
+                Err(_) => return Err(Gone),
+            }
+        }
         Ok(())
     }
 
-    /// Sends something of our own, in order with the events.
+    /// Sends something of our own, in order with the events. What the socket does not take now goes out with
+    /// [`Stream::catch_up`] and [`Stream::flush`]; only where much waits already the socket is waited for.
     pub async fn say(&mut self, bytes: Bytes) -> Result<(), Gone> {
-        let mut some = Some(bytes);
-        if self.own.is_none() && self.conn.aside(|_| some.take().into_iter().collect()) {
-            return Ok(());
-        }
-        self.subscription();
-        self.out.extend(some);
-        self.conn.send(&mut self.out).await
+        self.put(|_| vec![bytes]).await
     }
 
-    /// Looks at the subscription wherever it is, and sends what `f` answers.
-    pub async fn look(&mut self, f: impl Fn(&mut Subscription) -> Vec<Bytes>) -> Result<(), Gone> {
-        if self.own.is_none() && self.conn.aside(|s| f(s).into()) {
+    /// Looks at the subscription wherever it is, and sends what `f` answers, as [`Stream::say`] does.
+    pub async fn look(&mut self, f: impl FnOnce(&mut Subscription) -> Vec<Bytes>) -> Result<(), Gone> {
+        self.put(f).await
+    }
+
+    async fn put(&mut self, f: impl FnOnce(&mut Subscription) -> Vec<Bytes>) -> Result<(), Gone> {
+        let mut f = Some(f);
+        let mut ask = |subscription: &mut Subscription| f.take().map_or_else(Vec::new, |f| f(subscription));
+        if self.own.is_none() && self.conn.aside(|subscription| ask(subscription).into()) {
             return Ok(());
         }
-        let out = f(self.subscription());
+        let out = ask(self.subscription());
         self.out.extend(out);
-        self.conn.send(&mut self.out).await
+        let waiting: usize = self.out.iter().map(Bytes::len).sum();
+        if self.write_now() || (self.out.len() < WAITING_PARTS && waiting < WAITING_BYTES) {
+            return Ok(());
+        }
+        self.flush().await
     }
 
-    /// Goes on if a heartbeat found that the log has more than the ring knows.
-    pub async fn nudge(&mut self) -> Result<(), End> {
+    /// Takes the subscription back if a heartbeat found that the log has more than the ring knows.
+    pub fn nudge(&mut self) {
         self.count();
-        if self.own.is_some() || self.conn.aside_is_behind() { self.go_live().await } else { Ok(()) }
+        if self.own.is_none() && self.conn.aside_is_behind() {
+            self.subscription();
+        }
     }
 
     /// Tells the metrics what was sent since the last time.
@@ -165,7 +236,7 @@ impl Stream {
     }
 
     /// Whether the fan gave the subscription back or the caller's rights have changed, so that
-    /// [`Stream::go_live`] has work.
+    /// [`Stream::catch_up`] has work.
     pub fn is_called(&self) -> bool {
         self.conn.is_returned() || !self.who.is_current()
     }
@@ -223,6 +294,11 @@ impl End {
             }
         }
     }
+}
+
+/// What a client is told whose subscription has ended.
+pub fn lost(topic: &Topic) -> String {
+    format!("{topic} is no longer granted; its subscription has ended")
 }
 
 /// When the principal's time is up; far away where it is not bounded.

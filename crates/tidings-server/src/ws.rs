@@ -80,23 +80,24 @@ impl Session {
     async fn live(&mut self) -> Result<Infallible, End> {
         let ping = Duration::from_millis(self.stream().door.config.ping_ms);
         let beat = Duration::from_millis(self.stream().door.config.heartbeat_ms).min(ping);
-        let mut ping_at = together(ping);
+        let (mut beat_at, mut ping_at) = (together(beat), together(ping));
         loop {
-            let tick = together(beat).min(self.expires);
-            match self.talk.turn(tick).await? {
+            match self.talk.turn(beat_at.min(self.expires)).await? {
                 Turn::Called => {}
                 Turn::Text(text) => self.hear(&text).await?,
                 Turn::Binary(_) => {
                     self.refuse(None, Code::JsonInvalid, "frames are JSON texts, not binary").await?;
                 }
                 Turn::Tick => {
+                    beat_at = together(beat);
                     if self.is_known {
                         self.expires = self.stream().expiry();
                     }
                     if Instant::now() >= self.expires {
                         return Err(End::Expired);
                     }
-                    if self.talk.heard.elapsed() > 3 * ping {
+                    // Whoever takes what waited for it is there, even if its answers are behind all that.
+                    if self.talk.heard.max(self.talk.stream.moved).elapsed() > 3 * ping {
                         return Err(End::Gone);
                     }
                     self.beat().await?;
@@ -104,7 +105,7 @@ impl Session {
                         ping_at = together(ping);
                         self.talk.ping().await?;
                     }
-                    self.stream().nudge().await?;
+                    self.stream().nudge();
                 }
             }
         }

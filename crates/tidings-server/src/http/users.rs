@@ -159,13 +159,21 @@ pub async fn body<T: DeserializeOwned>(door: &Door, request: Request) -> Result<
         }
     };
     // The parser's text may quote a value that was sent, and that may be a password.
-    serde_json::from_slice(&bytes).map_err(|error| match EventError::from_json(&error) {
-        EventError::FieldUnknown(text) => Refusal::new(Code::FieldUnknown, text),
-        EventError::Type(_) => {
-            Refusal::parameter("a field is missing, stands there twice, or has the wrong type")
-        }
-        other => other.into(),
-    })
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let place = error.path().to_string();
+        (error.into_inner(), Some(place).filter(|place| place != "."))
+    });
+    read.and_then(|read| json.end().map(|()| read).map_err(|error| (error, None))).map_err(
+        |(error, place)| match EventError::from_json(&error) {
+            EventError::FieldUnknown(text) => Refusal::new(Code::FieldUnknown, text),
+            EventError::Type(_) => Refusal::parameter(match place {
+                Some(place) => format!("`{place}` has the wrong type, or a word that does not belong there"),
+                None => "a field is missing or stands there twice, or this is no object".into(),
+            }),
+            other => other.into(),
+        },
+    )
 }
 
 fn described(user: &User) -> Response {

@@ -77,7 +77,7 @@ impl Session {
                             Vec::new()
                         })
                         .await?;
-                    self.stream().nudge().await?;
+                    self.stream().nudge();
                 }
             }
         }

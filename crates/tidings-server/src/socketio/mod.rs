@@ -15,6 +15,7 @@ mod who;
 
 pub use config::SocketIo;
 pub use packet::emit;
+use sessions::Inbox;
 pub use sessions::{Sessions, recheck};
 
 use crate::Door;
@@ -24,7 +25,7 @@ use crate::upgrade::Upgrade;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use session::Session;
 use std::sync::Arc;
@@ -35,8 +36,6 @@ use websocket::Line;
 
 /// What a request wants from a session.
 pub enum Ask {
-    /// Packets, as soon as there are any.
-    Poll(oneshot::Sender<String>),
     /// To say something.
     Post(String),
     /// To get its polls back at once while it tries a WebSocket.
@@ -97,6 +96,10 @@ impl<'a> Query<'a> {
 
 /// `GET /socket.io/`: a handshake, a poll, or a WebSocket.
 pub async fn get(State(door): State<Door>, mut request: Request) -> Response {
+    // A router takes it for a GET; a poll's packets would be lost with its body.
+    if request.method() == Method::HEAD {
+        return Refused::Method.response();
+    }
     let uri = request.uri().clone();
     let query = Query::parse(uri.query().unwrap_or_default());
     let upgrade = Upgrade::of(&door, &mut request);
@@ -118,7 +121,7 @@ pub async fn get(State(door): State<Door>, mut request: Request) -> Response {
                 }
                 None if query.transport == "polling" && !is_websocket => {
                     let (tx, rx) = oneshot::channel();
-                    if handle.mail.send(Ask::Poll(tx)).await.is_err() {
+                    if handle.polls.send(tx).await.is_err() {
                         return Refused::Session.response();
                     }
                     rx.await.map_or_else(|_| Refused::Session.response(), text)
@@ -131,9 +134,9 @@ pub async fn get(State(door): State<Door>, mut request: Request) -> Response {
                 return Refused::Version.response();
             }
             let sid = sid();
-            let Some(session) = open(&door, &sid, false) else { return full() };
+            let Some((session, inbox)) = open(&door, &sid, false) else { return full() };
             let answer = text(open_packet(&door.config.socketio, &sid, false));
-            door.services.spawn("socketio", session.poll());
+            door.services.spawn("socketio", session.poll(inbox));
             answer
         }
         ("websocket", None, None) => Refused::Request.response(),
@@ -142,7 +145,7 @@ pub async fn get(State(door): State<Door>, mut request: Request) -> Response {
                 return Refused::Version.response();
             }
             let sid = sid();
-            let Some(session) = open(&door, &sid, true) else { return full() };
+            let Some((session, _)) = open(&door, &sid, true) else { return full() };
             let (response, taken) = upgrade.accept();
             door.clone().services.spawn("socketio", async move {
                 let Some((socket, early)) = taken.await else { return };
@@ -180,7 +183,7 @@ pub async fn post(State(door): State<Door>, request: Request) -> Response {
 }
 
 /// A new session, if there is room for one.
-fn open(door: &Door, sid: &str, is_websocket: bool) -> Option<Session> {
+fn open(door: &Door, sid: &str, is_websocket: bool) -> Option<(Session, Inbox)> {
     let room = Arc::clone(&door.socketio_room).try_acquire_owned().ok()?;
     Some(Session::new(door, sid, is_websocket, room))
 }

@@ -16,6 +16,8 @@ pub const NOOP: &str = "6";
 /// The client leaves the namespace, or is put out of it.
 pub const DISCONNECT: &str = "41";
 
+const NAMESPACE_BYTES_MAX: usize = 256;
+
 /// What a client's Engine.IO packet is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Engine<'a> {
@@ -82,6 +84,10 @@ impl<'a> Packet<'a> {
             (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
             // A query behind it is the client's own business.
             namespace = namespace.split('?').next().unwrap_or(namespace);
+            // An answer repeats it.
+            if namespace.len() > NAMESPACE_BYTES_MAX {
+                return Err(Malformed);
+            }
         }
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, body) = rest.split_at(digits);
@@ -106,8 +112,9 @@ fn event(body: &str, ack: Option<u64>) -> Result<Kind<'_>, Malformed> {
     if arguments.is_empty() {
         return Err(Malformed);
     }
-    let name = serde_json::from_str(arguments.remove(0).get()).map_err(|_| Malformed)?;
-    Ok(Kind::Event { name, arguments, ack })
+    // A name may be a number, and nobody listens to one; nor to a text that is none.
+    let name = serde_json::from_str(arguments.remove(0).get());
+    Ok(name.map_or(Kind::Other, |name| Kind::Event { name, arguments, ack }))
 }
 
 /// An event of ours with one argument, and the cursor after it as a second one.

@@ -4,6 +4,7 @@
 //! them, so a client that does not ask costs its cursor and nothing else (I11).
 
 use super::session::{Due, Leave, Session};
+use super::sessions::{Inbox, Poll};
 use super::websocket::Line;
 use super::{Ask, packet};
 use crate::stream::{self, End};
@@ -11,26 +12,52 @@ use crate::wire::socketio as wire;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_engine::{Item, Step, Subscription};
-use tidings_model::{Principal, Watcher};
-use tokio::sync::oneshot;
+use tidings_model::{Code, Principal, Watcher};
 use tokio::time::Instant;
 
-/// Packets of our own (answers to what the client said) that may wait for a poll.
-const WAITING_MAX: usize = 1000;
+/// While answers of so many bytes wait for a poll, nothing more is heard.
+const WAITING_BYTES: usize = 256 << 10;
 /// A payload that has grown to this is sent.
 const PAYLOAD_BYTES: usize = 64 << 10;
 
 /// A session while its client polls.
 pub struct Polling {
     session: Session,
+    inbox: Inbox,
     subscription: Subscription,
     who: Option<Arc<Principal>>,
     /// Packets that must be sent before anything else.
     out: Vec<String>,
-    poll: Option<oneshot::Sender<String>>,
-    /// The client tries a WebSocket: polls are answered at once.
-    is_probing: bool,
+    /// What the client has posted and was not heard yet.
+    body: Body,
+    poll: Option<Poll>,
+    /// How many WebSockets the client tries: polls are answered at once.
+    probes: u32,
     expires: Instant,
+}
+
+/// A posted body that is heard packet by packet.
+#[derive(Default)]
+struct Body {
+    text: String,
+    at: usize,
+}
+
+impl Body {
+    fn is_heard(&self) -> bool {
+        self.at > self.text.len() || self.text.is_empty()
+    }
+
+    /// The place of the next packet.
+    fn next(&mut self) -> Option<std::ops::Range<usize>> {
+        if self.is_heard() {
+            return None;
+        }
+        let (from, rest) = (self.at, &self.text[self.at..]);
+        let to = from + rest.find(packet::SEPARATOR).unwrap_or(rest.len());
+        self.at = to + packet::SEPARATOR.len_utf8();
+        Some(from..to)
+    }
 }
 
 /// What goes on over a WebSocket.
@@ -45,14 +72,16 @@ pub struct Changed {
 }
 
 impl Polling {
-    pub fn new(session: Session, subscription: Subscription) -> Self {
+    pub fn new(session: Session, inbox: Inbox, subscription: Subscription) -> Self {
         Self {
             session,
+            inbox,
             subscription,
             who: None,
             out: Vec::new(),
+            body: Body::default(),
             poll: None,
-            is_probing: false,
+            probes: 0,
             expires: far(),
         }
     }
@@ -62,9 +91,15 @@ impl Polling {
         let (line, is_told) = match self.live().await {
             Ok(line) => (Some(line), false),
             Err(leave) => {
+                self.session.talk.leave();
                 self.out.extend(leave.farewell());
+                let stop = self.session.door.services.stop().clone();
                 let line = match leave.is_told() {
-                    true => tokio::time::timeout(Leave::LINGER, self.linger()).await.ok().flatten(),
+                    true => tokio::select! {
+                        biased;
+                        () = stop.cancelled() => None,
+                        line = tokio::time::timeout(Leave::LINGER, self.linger()) => line.ok().flatten(),
+                    },
                     false => None,
                 };
                 (line, true)
@@ -82,12 +117,16 @@ impl Polling {
     /// Lets the client come for its last packets and close; one that was changing to a WebSocket comes over that.
     async fn linger(&mut self) -> Option<Box<Line>> {
         while self.reply().is_ok() {
-            match self.session.mail.recv().await? {
-                Ask::Poll(poll) => self.poll = Some(poll),
-                Ask::Post(body) if body.contains(packet::SEPARATOR) || body != packet::CLOSE => {}
-                Ask::Post(_) => return None,
-                Ask::Probing(is_so) => self.is_probing = is_so,
-                Ask::Upgrade(line) => return Some(line),
+            tokio::select! {
+                poll = self.inbox.polls.recv() => self.poll = Some(poll?),
+                ask = self.inbox.mail.recv() => match ask? {
+                    Ask::Post(body) if body.split(packet::SEPARATOR).any(|one| one == packet::CLOSE) => {
+                        return None;
+                    }
+                    Ask::Post(_) => {}
+                    Ask::Probing(is_so) => self.probe(is_so),
+                    Ask::Upgrade(line) => return Some(line),
+                },
             }
         }
         None
@@ -95,50 +134,70 @@ impl Polling {
 
     async fn live(&mut self) -> Result<Box<Line>, Leave> {
         let stop = self.session.door.services.stop().clone();
+        let handle = Arc::clone(&self.session.handle);
         loop {
-            self.serve().await?;
-            let handle = Arc::clone(&self.session.handle);
+            // Asked first, so that a client that never stops talking does not outlive its token, and is asked itself.
             let tick = self.session.beat.next().min(self.expires);
+            if Instant::now() >= tick {
+                self.tick()?;
+            }
+            let is_level = self.serve().await?;
             // News matters only to a poll that waits for it.
             let waits = self.poll.is_some() && self.session.talk.is_in();
+            let may_hear = self.out.iter().map(String::len).sum::<usize>() < WAITING_BYTES;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(End::Draining.into()),
                 () = handle.bell.notified() => {}
-                ask = self.session.mail.recv() => match ask.ok_or(End::Gone)? {
-                    Ask::Poll(poll) => {
-                        // Two at once is no behaviour of a client's; neither can know what it would miss.
-                        if self.poll.replace(poll).is_some_and(|old| !old.is_closed()) {
-                            return Err(End::Gone.into());
-                        }
+                poll = self.inbox.polls.recv() => {
+                    // Two at once is no behaviour of a client's; neither can know what it would miss.
+                    if self.poll.replace(poll.ok_or(End::Gone)?).is_some_and(|old| !old.is_closed()) {
+                        return Err(End::Gone.into());
                     }
-                    Ask::Post(body) => self.hear(&body).await?,
-                    Ask::Probing(is_so) => self.is_probing = is_so,
+                }
+                ask = self.inbox.mail.recv(), if self.body.is_heard() => match ask.ok_or(End::Gone)? {
+                    Ask::Post(text) => self.body = Body { text, at: 0 },
+                    Ask::Probing(is_so) => self.probe(is_so),
                     Ask::Upgrade(line) => return Ok(line),
                 },
                 () = gone(&mut self.poll) => return Err(End::Gone.into()),
+                () = tokio::time::sleep_until(tick) => {}
+                () = std::future::ready(()), if may_hear && !self.body.is_heard() => self.hear().await?,
+                () = std::future::ready(()), if !is_level => {}
                 item = self.subscription.next(), if waits => {
                     self.take(item.map_err(End::Engine)?);
-                }
-                () = tokio::time::sleep_until(tick) => {
-                    if Instant::now() >= self.expires {
-                        return Err(End::Expired.into());
-                    }
-                    if let Due::Ping = self.session.beat.look(self.session.talk.is_in())? {
-                        self.say(packet::PING.into())?;
-                    }
                 }
             }
         }
     }
 
-    /// Answers the poll that waits, if there is anything to say.
-    async fn serve(&mut self) -> Result<(), End> {
+    fn tick(&mut self) -> Result<(), End> {
+        if let Some(who) = &self.who {
+            // Anew: the clock may have been set.
+            self.expires = stream::expiry(who, self.session.door.tidings.clock().now());
+        }
+        if Instant::now() >= self.expires {
+            return Err(End::Expired);
+        }
+        if let Due::Ping = self.session.beat.look(self.session.talk.is_in(), None)? {
+            self.out.push(packet::PING.into());
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, is_so: bool) {
+        self.probes = if is_so { self.probes + 1 } else { self.probes.saturating_sub(1) };
+    }
+
+    /// Answers the poll that waits, if there is anything to say, by one look at the log at most; `false` where there
+    /// may be more to look at.
+    async fn serve(&mut self) -> Result<bool, End> {
         self.renew().await?;
         self.session.look_at_token()?;
         if self.poll.is_none() {
-            return Ok(());
+            return Ok(true);
         }
+        let mut is_level = true;
         let mut bytes: usize = self.out.iter().map(String::len).sum();
         while self.session.talk.is_in() && bytes < PAYLOAD_BYTES {
             let before = self.out.len();
@@ -146,19 +205,23 @@ impl Polling {
                 Step::Item(item) => self.take(item),
                 Step::Idle => break,
                 Step::Behind if !self.out.is_empty() => break,
-                Step::Behind => {
-                    let item = self.subscription.next_read().await.map_err(End::Engine)?;
-                    item.into_iter().for_each(|item| self.take(item));
-                }
+                Step::Behind => match self.subscription.next_read().await.map_err(End::Engine)? {
+                    Some(item) => self.take(item),
+                    None => {
+                        is_level = false;
+                        break;
+                    }
+                },
             }
             bytes += self.out[before..].iter().map(String::len).sum::<usize>();
         }
-        self.reply()
+        self.reply()?;
+        Ok(is_level)
     }
 
     /// Sends what there is over the poll that waits; one of a client that tries a WebSocket waits for nothing.
     fn reply(&mut self) -> Result<(), End> {
-        if self.out.is_empty() && !self.is_probing {
+        if self.out.is_empty() && self.probes == 0 {
             return Ok(());
         }
         let Some(poll) = self.poll.take() else { return Ok(()) };
@@ -175,15 +238,6 @@ impl Polling {
         self.session.door.metrics.delivered(events);
     }
 
-    fn say(&mut self, packet: String) -> Result<(), End> {
-        // Whoever keeps asking and takes no answer is not waited for.
-        if self.out.len() >= WAITING_MAX {
-            return Err(End::Gone);
-        }
-        self.out.push(packet);
-        Ok(())
-    }
-
     /// Goes on with the caller's rights of now.
     async fn renew(&mut self) -> Result<(), End> {
         let Some(who) = self.who.as_ref().filter(|who| !who.is_current()) else { return Ok(()) };
@@ -193,31 +247,34 @@ impl Polling {
     }
 
     fn become_caller(&mut self, who: Arc<Principal>) {
-        self.subscription.renew(Arc::clone(&who));
+        for topic in self.subscription.renew(Arc::clone(&who)) {
+            self.out.push(wire::error_text(Code::Forbidden, &stream::lost(&topic)));
+        }
         self.expires = stream::expiry(&who, self.session.door.tidings.clock().now());
-        if let Some(session) = &who.session {
-            session.lease.watch(&(Arc::clone(&self.session.handle) as Arc<dyn Watcher>));
+        if let Some(lease) = who.lease() {
+            lease.watch(&(Arc::clone(&self.session.handle) as Arc<dyn Watcher>));
         }
         self.who = Some(who);
     }
 
-    /// Hears what the client has posted, packet by packet.
-    async fn hear(&mut self, body: &str) -> Result<(), Leave> {
-        for text in body.split(packet::SEPARATOR) {
-            match packet::Engine::parse(text).map_err(|_| End::Gone)? {
-                packet::Engine::Message(text) => {
-                    let heard = self.session.talk.hear(text, &mut self.subscription).await;
-                    let heard = heard.map_err(|_| End::Gone)?;
-                    heard.caller.into_iter().for_each(|who| self.become_caller(who));
-                    heard.out.into_iter().try_for_each(|packet| self.say(packet))?;
-                    if heard.is_end {
-                        return Err(Leave::Told);
-                    }
+    /// Hears the next packet of what the client has posted; the caller's rights of now count for it.
+    async fn hear(&mut self) -> Result<(), Leave> {
+        let Some(place) = self.body.next() else { return Ok(()) };
+        match packet::Engine::parse(&self.body.text[place])? {
+            packet::Engine::Message(text) => {
+                let heard = self.session.talk.hear(text, &mut self.subscription).await?;
+                heard.caller.into_iter().for_each(|who| self.become_caller(who));
+                self.out.extend(heard.out);
+                if let Some(leave) = heard.leave {
+                    return Err(leave);
                 }
-                packet::Engine::Pong => self.session.beat.heard(),
-                packet::Engine::Close => return Err(End::Gone.into()),
-                packet::Engine::Ping(_) | packet::Engine::Upgrade | packet::Engine::Other => {}
             }
+            packet::Engine::Pong => self.session.beat.heard(),
+            packet::Engine::Close => return Err(End::Gone.into()),
+            packet::Engine::Ping(_) | packet::Engine::Upgrade | packet::Engine::Other => {}
+        }
+        if self.body.is_heard() {
+            self.body = Body::default();
         }
         Ok(())
     }
@@ -228,7 +285,7 @@ fn far() -> Instant {
 }
 
 /// The client has given up the poll that waits.
-async fn gone(poll: &mut Option<oneshot::Sender<String>>) {
+async fn gone(poll: &mut Option<Poll>) {
     match poll {
         Some(poll) => poll.closed().await,
         None => std::future::pending().await,

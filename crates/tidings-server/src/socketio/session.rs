@@ -3,19 +3,19 @@
 //! Owns: the order of its transports (long polling, then perhaps a WebSocket), and the heartbeat both share.
 //! Never: holds events for a client that does not come for them; its cursor stays where it is.
 
+use super::packet::{self, Malformed};
 use super::polling::{Changed, Polling};
-use super::sessions::{Handle, Sessions};
+use super::sessions::{Handle, Inbox, Sessions};
 use super::talk::Talk;
 use super::websocket::{self, Line};
-use super::{Ask, packet};
 use crate::Door;
 use crate::coarse::together;
 use crate::conn::Gone;
 use crate::stream::End;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_engine::auth;
 use tidings_model::Principal;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// What both transports need.
@@ -23,7 +23,6 @@ pub struct Session {
     pub door: Door,
     pub talk: Talk,
     pub handle: Arc<Handle>,
-    pub mail: mpsc::Receiver<Ask>,
     pub beat: Beat,
     /// Room among all sessions, until the end.
     _room: tokio::sync::OwnedSemaphorePermit,
@@ -57,27 +56,31 @@ pub enum Due {
 }
 
 impl Session {
-    pub fn new(door: &Door, sid: &str, is_websocket: bool, room: tokio::sync::OwnedSemaphorePermit) -> Self {
-        // As many as wait here, wait for the session to hear what came before.
-        let (mail_tx, mail) = mpsc::channel(4);
-        let handle = Arc::new(Handle::new(mail_tx, is_websocket));
+    pub fn new(
+        door: &Door,
+        sid: &str,
+        is_websocket: bool,
+        room: tokio::sync::OwnedSemaphorePermit,
+    ) -> (Self, Inbox) {
+        let (handle, inbox) = Handle::new(is_websocket);
+        let handle = Arc::new(handle);
         door.sessions.open(sid, &handle);
-        Self {
+        let session = Self {
             door: door.clone(),
             talk: Talk::new(door.clone(), Arc::clone(&handle)),
             handle,
-            mail,
             beat: Beat::new(door),
             _room: room,
             _place: Place(Arc::clone(&door.sessions), sid.to_owned()),
-        }
+        };
+        (session, inbox)
     }
 
     /// Over long polling, until the client goes or changes to a WebSocket; then over that.
-    pub async fn poll(self) {
+    pub async fn poll(self, inbox: Inbox) {
         let _open = self.door.metrics.open_socketio();
         let subscription = self.door.tidings.subscription(Arc::new(Principal::nobody()));
-        if let Some(changed) = Box::pin(Polling::new(self, subscription).run()).await {
+        if let Some(changed) = Box::pin(Polling::new(self, inbox, subscription).run()).await {
             Box::pin(websocket::converse(changed)).await;
         }
     }
@@ -123,14 +126,18 @@ impl Beat {
         }
     }
 
-    /// What is due; an error when the client is not there, or has not said who it is.
-    pub fn look(&mut self, is_in: bool) -> Result<Due, End> {
+    /// What is due; an error when the client is not there, or has not said who it is. Whoever takes what waited for
+    /// it (last at `moved`) is there, even if its answer is behind all that.
+    pub fn look(&mut self, is_in: bool, moved: Option<Instant>) -> Result<Due, End> {
         let now = Instant::now();
         if is_in {
             self.connect_by = None;
         }
         if self.connect_by.is_some_and(|by| now >= by) {
             return Err(End::Gone);
+        }
+        if let Some(moved) = moved.filter(|_| self.asked) {
+            self.next = self.next.max(moved + self.pong);
         }
         if now < self.next {
             return Ok(Due::Nothing);
@@ -150,12 +157,21 @@ pub enum Leave {
     /// The client was put out in words, and closes the transport itself: its library takes a packet's meaning in a
     /// moment later, and would call a transport that has closed by then the reason.
     Told,
+    /// Who the client is cannot be found out now. It is not put out, which its library would take for the last word:
+    /// the transport closes, and it comes back by itself.
+    Unsure,
     End(End),
 }
 
 impl From<End> for Leave {
     fn from(end: End) -> Self {
         Self::End(end)
+    }
+}
+
+impl From<Malformed> for Leave {
+    fn from(_: Malformed) -> Self {
+        Self::End(End::Gone)
     }
 }
 
@@ -171,15 +187,19 @@ impl Leave {
 
     /// The packets that put the client out; none where it is gone, or shall come back.
     pub fn farewell(&self) -> Vec<String> {
-        let out =
-            |told: &serde_json::Value| vec![packet::emit("error", told, None), packet::DISCONNECT.into()];
+        let error = |code: serde_json::Value, message: &str| {
+            packet::emit("error", &serde_json::json!({ "code": code, "message": message }), None)
+        };
         match self {
+            Self::End(End::Refused(auth::Refused::Engine(_))) | Self::Unsure => {
+                vec![error(503.into(), "Service Unavailable")]
+            }
             Self::End(End::Expired | End::Refused(_)) => {
-                out(&serde_json::json!({ "code": 401, "message": "Unauthorized" }))
+                vec![error(401.into(), "Unauthorized"), packet::DISCONNECT.into()]
             }
             Self::End(end @ End::Engine(_)) => {
                 let (code, message) = end.reason();
-                out(&serde_json::json!({ "code": code, "message": message }))
+                vec![error(code.into(), &message)]
             }
             Self::Told | Self::End(End::Gone | End::Draining | End::Frame(..)) => Vec::new(),
         }
@@ -187,6 +207,19 @@ impl Leave {
 
     /// Whether the client closes the transport.
     pub fn is_told(&self) -> bool {
-        matches!(self, Self::Told | Self::End(End::Expired | End::Refused(_) | End::Engine(_)))
+        match self {
+            Self::End(End::Refused(refused)) => !matches!(refused, auth::Refused::Engine(_)),
+            Self::Told | Self::End(End::Expired) => true,
+            Self::Unsure | Self::End(_) => false,
+        }
+    }
+
+    /// A WebSocket's close code and reason.
+    pub fn close(&self) -> (u16, &'static str) {
+        match self {
+            Self::Told | Self::End(End::Gone) => (1000, ""),
+            Self::Unsure => (1013, ""),
+            Self::End(end) => (end.close_code().unwrap_or(1000), end.reason().0),
+        }
     }
 }

@@ -4,19 +4,22 @@
 
 use super::Ask;
 use crate::Door;
+use crate::conn::Conn;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 use tidings_engine::auth::TokenLookup;
 use tidings_model::Watcher;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// All sessions of one server.
 #[derive(Default)]
 pub struct Sessions {
     transports: Mutex<HashMap<String, Arc<Handle>>>,
     known: Mutex<Known>,
+    /// Tokens could not be looked up the last time.
+    is_failing: AtomicBool,
 }
 
 /// Sessions whose user is known.
@@ -35,27 +38,56 @@ struct Holders {
 
 /// How others reach a session.
 pub struct Handle {
+    /// In order.
     pub mail: mpsc::Sender<Ask>,
+    /// Polls do not wait behind what the client says: their answers make room for more of it.
+    pub polls: mpsc::Sender<Poll>,
     pub is_websocket: AtomicBool,
     is_revoked: AtomicBool,
     /// Rung when something about the session's user has changed.
     pub bell: Notify,
+    /// Rung as well, once the session is over a WebSocket.
+    conn: OnceLock<Weak<Conn>>,
+}
+
+/// Packets, as soon as there are any.
+pub type Poll = oneshot::Sender<String>;
+
+/// What a session that polls is asked.
+pub struct Inbox {
+    pub mail: mpsc::Receiver<Ask>,
+    pub polls: mpsc::Receiver<Poll>,
 }
 
 impl Watcher for Handle {
     fn wake(&self) {
         self.bell.notify_one();
+        if let Some(conn) = self.conn.get().and_then(Weak::upgrade) {
+            conn.wake();
+        }
     }
 }
 
 impl Handle {
-    pub fn new(mail: mpsc::Sender<Ask>, is_websocket: bool) -> Self {
-        Self {
-            mail,
+    pub fn new(is_websocket: bool) -> (Self, Inbox) {
+        // A body may be large: one waits here for those before it, and further ones with whoever brings them.
+        let ((mail_tx, mail), (polls_tx, polls)) = (mpsc::channel(1), mpsc::channel(2));
+        let handle = Self {
+            mail: mail_tx,
+            polls: polls_tx,
             is_websocket: AtomicBool::new(is_websocket),
             is_revoked: AtomicBool::new(false),
             bell: Notify::new(),
-        }
+            conn: OnceLock::new(),
+        };
+        (handle, Inbox { mail, polls })
+    }
+
+    /// The session goes on over `conn`.
+    pub fn go_over(&self, conn: &Arc<Conn>) {
+        let _ = self.conn.set(Arc::downgrade(conn));
+        // Whatever has rung before.
+        conn.wake();
     }
 
     /// The token that the session rests on is nobody's any more, or another's.
@@ -123,6 +155,11 @@ impl Sessions {
         }
     }
 
+    /// Whether tokens can be looked up at the moment; `true` if that is news.
+    pub fn looked_up(&self, is_done: bool) -> bool {
+        self.is_failing.swap(!is_done, Ordering::Relaxed) == is_done
+    }
+
     fn transports(&self) -> MutexGuard<'_, HashMap<String, Arc<Handle>>> {
         self.transports.lock().expect("no panic while holding the lock")
     }
@@ -145,7 +182,7 @@ impl Sessions {
             }
             for handle in &holders.handles {
                 handle.is_revoked.store(true, Ordering::Release);
-                handle.bell.notify_one();
+                handle.wake();
             }
         }
     }
@@ -174,7 +211,6 @@ impl Drop for Entry {
 pub async fn recheck(door: Door, lookup: Arc<dyn TokenLookup>) {
     let (stop, sessions) = (door.services.stop().clone(), Arc::clone(&door.sessions));
     let every = Duration::from_millis(door.config.socketio.recheck_ms.max(1));
-    let mut is_failing = false;
     loop {
         tokio::select! {
             biased;
@@ -192,11 +228,11 @@ pub async fn recheck(door: Door, lookup: Arc<dyn TokenLookup>) {
             match found {
                 Ok(found) => {
                     sessions.compare(&asked, &found);
-                    is_failing = false;
+                    sessions.looked_up(true);
                 }
                 // Nothing is known of anybody then: connections stay until the database answers.
                 Err(error) => {
-                    if !std::mem::replace(&mut is_failing, true) {
+                    if sessions.looked_up(false) {
                         tracing::warn!(%error, "connections stay open although their tokens may be revoked");
                     }
                     break;

@@ -4,10 +4,12 @@
 //! `publish`, `resume`) are answered through their acknowledgement. Never: touches a socket.
 
 use super::packet::{self, Kind, Malformed, Packet};
+use super::session::Leave;
 use super::sessions::{Entry, Handle};
 use super::who::{self, Known};
 use crate::Door;
 use crate::dialect::esink;
+use crate::rates::Call;
 use crate::refusal::Refusal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,8 +34,8 @@ pub struct Heard {
     pub out: Vec<String>,
     /// The client is this one from now on.
     pub caller: Option<Arc<Principal>>,
-    /// The session ends once `out` is sent.
-    pub is_end: bool,
+    /// The session ends like this once `out` is sent.
+    pub leave: Option<Leave>,
 }
 
 /// What a client shows in its first packet.
@@ -69,7 +71,7 @@ impl Talk {
             Kind::Connect(_) if self.is_in() => {}
             Kind::Connect(shown) => self.let_in(shown.unwrap_or_default(), subscription, &mut heard).await,
             _ if packet.namespace != "/" || !self.is_in() => return Err(Malformed),
-            Kind::Disconnect => heard.is_end = true,
+            Kind::Disconnect => heard.leave = Some(Leave::Told),
             Kind::Event { name, arguments, ack } => {
                 self.event(&name, &arguments, ack, subscription, &mut heard).await;
             }
@@ -85,12 +87,16 @@ impl Talk {
         let known = match shown.token.as_str() {
             // Boxed, as it is no part of an idle connection.
             Some(token) => Box::pin(who::verify(&self.door, token)).await,
-            None => None,
+            None => Ok(None),
+        };
+        let Ok(known) = known else {
+            heard.leave = Some(Leave::Unsure);
+            return;
         };
         let Some(Known { who, kind }) = known else {
             let verdict = json!({ "code": 401, "message": "Unauthorized" });
             heard.out.extend([packet::emit("error", &verdict, None), packet::DISCONNECT.into()]);
-            heard.is_end = true;
+            heard.leave = Some(Leave::Told);
             return;
         };
         subscription.renew(Arc::clone(&who));
@@ -117,6 +123,11 @@ impl Talk {
             heard.out.extend(esink::sample(&self.door));
         }
         heard.caller = Some(who);
+    }
+
+    /// The client is no longer among those who are in.
+    pub fn leave(&mut self) {
+        self.entry = None;
     }
 
     /// Follows the tables that `who` may read.
@@ -193,6 +204,8 @@ impl Talk {
                 Err(Refusal::new(Code::SubscriptionUnknown, why))
             }
             Verb::Publish { events } => {
+                let (rates, now) = (&self.door.rates, self.door.tidings.clock().now());
+                rates.check(who, None, Call::Publish, "publish", now)?;
                 let receipt = self.door.tidings.publish(who, events).await?;
                 let cursor = receipt.cursor().to_string();
                 let ids: Vec<_> = receipt.events.iter().map(|event| event.id.to_string()).collect();

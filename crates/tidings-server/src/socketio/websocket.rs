@@ -10,21 +10,19 @@ use crate::Door;
 use crate::answers::Slot;
 use crate::conn::{Conn, Gone, Socket, Style};
 use crate::stream::{End, Stream};
-use crate::upgrade::{self, Pipe};
+use crate::turn::{self, Frames, Turn};
 use crate::wire;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_model::Code;
 use tokio::time::Instant;
-use tungstenite::protocol::{CloseFrame, WebSocketContext};
-use tungstenite::{Error as WsError, Message};
+use tungstenite::{Message, Utf8Bytes};
 
 /// A WebSocket that nothing was said over yet.
 pub struct Line {
     conn: Arc<Conn>,
-    frames: Box<WebSocketContext>,
-    pipe: Pipe,
+    frames: Frames,
     /// Room among the connections, until the end.
     _slot: Option<Slot>,
 }
@@ -34,21 +32,25 @@ impl Line {
         let timeout = Duration::from_millis(door.tidings.limits().write_timeout_ms);
         Self {
             conn: Arc::new(Conn::new(socket, Style::SocketIo, timeout)),
-            frames: Box::new(upgrade::frames(door.config.socketio.payload_bytes)),
-            pipe: Pipe { input: early, output: Vec::new() },
+            frames: Frames::new(early, door.config.socketio.payload_bytes),
             _slot: slot,
         }
     }
 
     /// The next text, before the session has the socket.
-    async fn wait(&mut self) -> Result<String, End> {
+    async fn wait(&mut self) -> Result<Utf8Bytes, End> {
         loop {
-            match read(&mut self.frames, &mut self.pipe)? {
-                Taken::Text(text) => return Ok(text),
-                Taken::Other => {}
-                Taken::Nothing => {
+            let (answer, message) = self.frames.next();
+            if !answer.is_empty() {
+                // Whoever does not take it is not read from.
+                self.conn.send(&mut VecDeque::from([answer])).await?;
+            }
+            match message? {
+                Some(Message::Text(text)) => return Ok(text),
+                Some(_) => {}
+                None => {
                     self.conn.socket.readable().await.map_err(|_| End::Gone)?;
-                    self.pipe.take_from(&self.conn.socket)?;
+                    self.frames.take_from(&self.conn.socket)?;
                 }
             }
         }
@@ -73,7 +75,12 @@ pub async fn probe(door: &Door, mut line: Line, handle: &super::sessions::Handle
         }
     };
     let within = Duration::from_millis(door.config.socketio.upgrade_ms);
-    if let Err(end) = tokio::time::timeout(within, try_it).await.unwrap_or(Err(End::Gone)) {
+    let done = tokio::select! {
+        biased;
+        () = door.services.stop().cancelled() => Err(End::Draining),
+        done = tokio::time::timeout(within, try_it) => done.unwrap_or(Err(End::Gone)),
+    };
+    if let Err(end) = done {
         // Its polls wait for news again.
         let _ = handle.mail.send(Ask::Probing(false)).await;
         return Err(end);
@@ -85,9 +92,7 @@ pub async fn probe(door: &Door, mut line: Line, handle: &super::sessions::Handle
 /// A conversation over a WebSocket.
 struct Over {
     session: Session,
-    stream: Stream,
-    frames: Box<WebSocketContext>,
-    pipe: Pipe,
+    talk: turn::Talk,
     expires: Instant,
     said: Instant,
 }
@@ -95,107 +100,73 @@ struct Over {
 /// Serves a client over a WebSocket, whatever it was served over before, until it goes or has to go.
 pub async fn converse(changed: Box<Changed>) {
     let Changed { session, subscription, line, rest, is_told } = *changed;
-    let Line { conn, frames, pipe, _slot } = line;
+    let Line { conn, frames, _slot } = line;
+    // What rings for the session rings for its connection from now on.
+    session.handle.go_over(&conn);
     let stream = Stream::new(session.door.clone(), conn, subscription);
     let expires = stream.expiry();
-    let mut over = Over { session, stream, frames, pipe, expires, said: Instant::now() };
-    let leave = match over.live(rest, is_told).await {
-        Ok(never) => match never {},
-        Err(leave) => leave,
-    };
+    let mut over = Over { session, talk: turn::Talk::over(stream, frames), expires, said: Instant::now() };
+    let Err(leave) = over.live(rest, is_told).await;
     // A reader that takes nothing is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(2), over.say(leave.farewell())).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), over.part(&leave)).await;
     if leave.is_told() {
-        let _ = tokio::time::timeout(Leave::LINGER, over.linger()).await;
+        let stop = over.session.door.services.stop().clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            _ = tokio::time::timeout(Leave::LINGER, over.linger()) => {}
+        }
     }
-    let _ = tokio::time::timeout(Duration::from_secs(2), over.close(&leave)).await;
+    let (code, reason) = leave.close();
+    let _ = tokio::time::timeout(Duration::from_secs(2), over.talk.close(code, reason)).await;
 }
 
-/// Nothing: a conversation only ends with a reason.
-enum Never {}
-
 impl Over {
-    async fn live(&mut self, rest: Vec<String>, is_told: bool) -> Result<Never, Leave> {
-        let stop = self.stream.door.services.stop().clone();
-        let (conn, handle) = (Arc::clone(&self.stream.conn), Arc::clone(&self.session.handle));
-        let beat = Duration::from_millis(self.stream.door.config.heartbeat_ms.max(1));
+    async fn live(&mut self, rest: Vec<String>, is_told: bool) -> Result<Infallible, Leave> {
+        let beat = Duration::from_millis(self.session.door.config.heartbeat_ms.max(1));
         self.say(rest).await?;
         if is_told {
             return Err(Leave::Told);
         }
-        self.take_in().await?;
-        self.stream.go_live().await?;
         loop {
             let tick = self.session.beat.next().min(self.expires).min(self.said + beat);
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Err(End::Draining.into()),
-                () = handle.bell.notified() => self.session.look_at_token()?,
-                () = conn.bell.notified() => {
-                    if self.stream.is_called() {
-                        self.stream.go_live().await?;
-                    }
-                }
-                readable = conn.socket.readable() => {
-                    readable.map_err(|_| End::Gone)?;
-                    if self.pipe.take_from(&conn.socket)? {
-                        self.take_in().await?;
-                        if !self.stream.is_live() {
-                            self.stream.go_live().await?;
-                        }
-                    }
-                }
-                // Whoever still polls is told that there is nothing to poll any more.
-                _ = self.session.mail.recv() => {}
-                () = tokio::time::sleep_until(tick) => self.tick(beat).await?,
+            match self.talk.turn(tick).await? {
+                Turn::Text(text) => self.hear(&text).await?,
+                Turn::Binary(_) => {}
+                Turn::Called => self.session.look_at_token()?,
+                Turn::Tick => self.tick(beat).await?,
             }
         }
     }
 
     async fn tick(&mut self, beat: Duration) -> Result<(), End> {
-        self.expires = self.stream.expiry();
+        self.expires = self.talk.stream.expiry();
         if Instant::now() >= self.expires {
             return Err(End::Expired);
         }
-        if let Due::Ping = self.session.beat.look(self.session.talk.is_in())? {
+        if let Due::Ping = self.session.beat.look(self.session.talk.is_in(), Some(self.talk.stream.moved))? {
             self.say(vec![packet::PING.into()]).await?;
         }
         if self.said.elapsed() >= beat {
             self.said = Instant::now();
-            self.stream.look(wire::socketio::silent).await?;
-            self.stream.nudge().await?;
+            self.talk.stream.look(wire::socketio::silent).await?;
+            self.talk.stream.nudge();
         }
         Ok(())
-    }
-
-    /// Takes in the frames that have arrived, and does what they say in order.
-    async fn take_in(&mut self) -> Result<(), Leave> {
-        loop {
-            let taken = read(&mut self.frames, &mut self.pipe);
-            if !self.pipe.output.is_empty() {
-                let output = std::mem::take(&mut self.pipe.output);
-                self.stream.say(output.into()).await?;
-            }
-            match taken? {
-                Taken::Text(text) => self.hear(&text).await?,
-                Taken::Other => {}
-                Taken::Nothing => return Ok(()),
-            }
-        }
     }
 
     async fn hear(&mut self, text: &str) -> Result<(), Leave> {
         match packet::Engine::parse(text).map_err(|_| End::Gone)? {
             packet::Engine::Message(text) => {
-                self.stream.renew().await?;
-                let heard = self.session.talk.hear(text, self.stream.subscription()).await;
-                let heard = heard.map_err(|_| End::Gone)?;
+                self.talk.stream.renew().await?;
+                self.session.look_at_token()?;
+                let heard = self.session.talk.hear(text, self.talk.stream.subscription()).await?;
                 if let Some(who) = heard.caller {
-                    self.stream.become_caller(who);
-                    self.expires = self.stream.expiry();
+                    self.talk.stream.become_caller(who);
+                    self.expires = self.talk.stream.expiry();
                 }
                 self.say(heard.out).await?;
-                if heard.is_end { Err(Leave::Told) } else { Ok(()) }
+                heard.leave.map_or(Ok(()), Err)
             }
             packet::Engine::Pong => {
                 self.session.beat.heard();
@@ -208,64 +179,33 @@ impl Over {
 
     async fn say(&mut self, packets: Vec<String>) -> Result<(), Gone> {
         for packet in packets {
-            self.stream.say(wire::text_frame(packet.as_bytes())).await?;
+            self.talk.stream.say(wire::text_frame(packet.as_bytes())).await?;
         }
         Ok(())
+    }
+
+    /// Says why, and nothing after it: no event reaches the client any more, and nobody finds it here.
+    async fn part(&mut self, leave: &Leave) -> Result<(), Gone> {
+        self.session.talk.leave();
+        // Away from the fan; this task does not step it any more.
+        self.talk.stream.subscription();
+        self.say(leave.farewell()).await?;
+        self.talk.stream.flush().await
     }
 
     /// Takes in what the client still says, until it closes.
     async fn linger(&mut self) -> Result<(), End> {
         loop {
-            match read(&mut self.frames, &mut self.pipe)? {
-                Taken::Text(_) | Taken::Other => {}
-                Taken::Nothing => {
-                    self.stream.conn.socket.readable().await.map_err(|_| End::Gone)?;
-                    self.pipe.take_from(&self.stream.conn.socket)?;
-                }
+            let (answer, message) = self.talk.frames().next();
+            if !answer.is_empty() {
+                self.talk.stream.say(answer).await?;
+                self.talk.stream.flush().await?;
+            }
+            if message?.is_none() {
+                let conn = Arc::clone(&self.talk.stream.conn);
+                conn.socket.readable().await.map_err(|_| End::Gone)?;
+                self.talk.frames().take_from(&conn.socket)?;
             }
         }
-    }
-
-    async fn close(&mut self, leave: &Leave) -> Result<(), Gone> {
-        let (code, reason) = match leave {
-            Leave::Told | Leave::End(End::Gone) => (1000, ""),
-            Leave::End(end) => {
-                let code = match end {
-                    End::Frame(code, _) => *code,
-                    End::Expired | End::Refused(_) => 4401,
-                    End::Draining => 1001,
-                    _ => 1011,
-                };
-                (code, end.reason().0)
-            }
-        };
-        let frame = CloseFrame { code: code.into(), reason: reason.into() };
-        let _ = self.frames.close(&mut self.pipe, Some(frame));
-        let output = std::mem::take(&mut self.pipe.output);
-        self.stream.say(output.into()).await
-    }
-}
-
-/// What a look at the client's frames has found.
-enum Taken {
-    Text(String),
-    /// Something that means nothing here, or that the library has answered.
-    Other,
-    /// No whole frame.
-    Nothing,
-}
-
-fn read(frames: &mut WebSocketContext, pipe: &mut Pipe) -> Result<Taken, End> {
-    match frames.read(pipe) {
-        Ok(Message::Text(text)) => Ok(Taken::Text(text.as_str().to_owned())),
-        Ok(_) => Ok(Taken::Other),
-        Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
-            pipe.input = Vec::new();
-            Ok(Taken::Nothing)
-        }
-        Err(WsError::Capacity(_)) => Err(End::Frame(1009, Code::BodyTooLarge)),
-        Err(WsError::Utf8(_)) => Err(End::Frame(1007, Code::Utf8Invalid)),
-        Err(WsError::Protocol(_)) => Err(End::Frame(1002, Code::ParameterInvalid)),
-        Err(_) => Err(End::Gone),
     }
 }

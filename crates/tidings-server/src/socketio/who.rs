@@ -5,6 +5,7 @@
 
 use crate::Door;
 use std::sync::Arc;
+use tidings_engine::auth::Refused;
 use tidings_model::{Grant, Grants, Principal, Topic};
 
 /// The user whom the token `TEST` stands for.
@@ -27,22 +28,36 @@ pub enum Kind {
     Test,
 }
 
+/// It could not be found out.
+#[derive(Debug)]
+pub struct Unsure;
+
 /// Who shows `token`; `None` for nobody.
-pub async fn verify(door: &Door, token: &str) -> Option<Known> {
+pub async fn verify(door: &Door, token: &str) -> Result<Option<Known>, Unsure> {
     if token == "TEST" {
         let test = || Known { who: reader(door, TEST_USER), kind: Kind::Test };
-        return door.config.esink.test_token.then(test);
+        return Ok(door.config.esink.test_token.then(test));
     }
     match door.gate.verify(token).await {
-        Ok(who) => return Some(Known { who, kind: Kind::Own }),
+        Ok(who) => return Ok(Some(Known { who, kind: Kind::Own })),
+        Err(Refused::Engine(error)) => {
+            tracing::warn!(%error, "a client is sent away, to come again");
+            return Err(Unsure);
+        }
         Err(refused) => tracing::debug!(code = %refused.code(), "not a token of this server's"),
     }
-    let lookup = door.token_lookup().filter(|_| token.len() <= TOKEN_BYTES_MAX && !token.is_empty())?;
+    let lookup = door.token_lookup().filter(|_| token.len() <= TOKEN_BYTES_MAX && !token.is_empty());
+    let Some(lookup) = lookup else { return Ok(None) };
     match lookup.find(&[token]).await {
-        Ok(mut found) => found.remove(token).map(|id| Known { who: reader(door, &id), kind: Kind::LookedUp }),
+        Ok(mut found) => {
+            door.sessions.looked_up(true);
+            Ok(found.remove(token).map(|id| Known { who: reader(door, &id), kind: Kind::LookedUp }))
+        }
         Err(error) => {
-            tracing::warn!(%error, "a client was turned away");
-            None
+            if door.sessions.looked_up(false) {
+                tracing::warn!(%error, "clients are sent away, to come again");
+            }
+            Err(Unsure)
         }
     }
 }

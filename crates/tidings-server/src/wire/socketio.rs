@@ -76,8 +76,13 @@ pub fn frames(subscription: &Subscription, item: &Item, out: &mut impl Extend<By
 
 /// Something went wrong that is no answer to anything.
 pub fn error(code: Code, message: &str) -> Bytes {
+    text_frame(error_text(code, message).as_bytes())
+}
+
+/// The same as a packet.
+pub fn error_text(code: Code, message: &str) -> String {
     let told = serde_json::json!({ "code": code.as_str(), "message": message });
-    text_frame(format!("42[\"error\",{told}]").as_bytes())
+    format!("42[\"error\",{told}]")
 }
 
 /// Where the cursors are when only events that did not pass went by.

@@ -85,7 +85,8 @@ impl Session {
             self.ping_at = together(ping);
             self.talk.ping().await?;
         }
-        self.stream().nudge().await
+        self.stream().nudge();
+        Ok(())
     }
 
     async fn hear(&mut self, json: Bytes) -> Result<(), End> {

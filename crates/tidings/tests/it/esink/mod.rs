@@ -11,6 +11,7 @@ mod protocol;
 mod publish;
 mod stuck;
 mod tokens;
+mod turns;
 
 use crate::harness::Server;
 use clients::{Clients, Way};

@@ -6,23 +6,23 @@ use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 
 /// What `GET /socket.io/?{query}` is answered with.
-async fn get(server: &Server, query: &str) -> (u16, String) {
+pub async fn get(server: &Server, query: &str) -> (u16, String) {
     let response = server.http.get(server.url(&format!("/socket.io/?{query}"))).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-async fn say(server: &Server, sid: &str, body: impl Into<reqwest::Body>) -> u16 {
+pub async fn say(server: &Server, sid: &str, body: impl Into<reqwest::Body>) -> u16 {
     let url = server.url(&format!("/socket.io/?EIO=4&transport=polling&sid={sid}"));
     server.http.post(url).body(body).send().await.unwrap().status().as_u16()
 }
 
-async fn poll(server: &Server, sid: &str) -> String {
+pub async fn poll(server: &Server, sid: &str) -> String {
     let (status, text) = get(server, &format!("EIO=4&transport=polling&sid={sid}")).await;
     assert_eq!(status, 200, "{text}");
     text
 }
 
-async fn open(server: &Server) -> String {
+pub async fn open(server: &Server) -> String {
     let (status, text) = get(server, "EIO=4&transport=polling").await;
     assert_eq!(status, 200, "{text}");
     let open: Value = serde_json::from_str(text.strip_prefix('0').unwrap()).unwrap();
@@ -77,7 +77,7 @@ async fn requests_that_are_none_have_engine_ios_own_numbers() {
 }
 
 /// A client that polls and has tried a WebSocket; it has only to say that it changes over.
-async fn probed(server: &Server) -> (String, Socket) {
+pub async fn probed(server: &Server) -> (String, Socket) {
     let sid = open(server).await;
     let mut ws = socket(server, &format!("EIO=4&transport=websocket&sid={sid}")).await;
     ws.send(Message::text("2probe")).await.unwrap();

@@ -62,10 +62,13 @@ async fn exactly_one_row_is_a_user(kind: Kind) {
     let mut database = database;
     database.peer.kill();
     clients.connect("late", &server.url(""), Way::WebSocket, json!({"token": "good"})).await;
-    assert_eq!(clients.event("late", "error").await["args"][0]["code"], 401);
+    assert_eq!(clients.event("late", "error").await["args"][0]["code"], 503);
+    assert_eq!(clients.event("late", "disconnect").await["args"][0], "transport close");
     publish(&server, &change("105", json!({"table": "still"}))).await;
     assert_eq!(clients.any("stays").await["event"], "still");
     database.peer.start();
+    // It was not put out, and comes back by itself.
+    assert_eq!(clients.event("late", "connected").await["args"][0]["userId"], "7");
     clients.enter("later", &server.url(""), Way::WebSocket, "good").await;
     assert!(!server.log().contains("good"), "no token is logged");
     clients.end().await;

@@ -62,6 +62,8 @@ pub struct Environment {
     pub sights: Vec<TableSight>,
     pub wants_tls: bool,
     pub is_production: bool,
+    /// There is a database, and nothing to capture in it.
+    has_no_tables: bool,
 }
 
 /// Who sees the rows of a captured table, and which columns stay behind.
@@ -114,6 +116,9 @@ impl Environment {
         }
         config.esink.is_at_home = true;
         config.self_signed = self.wants_tls;
+        if self.has_no_tables {
+            tracing::warn!("started as Esink is, and TABLE_NAMES names no table: nothing is captured");
+        }
         config.table_sights = self.sights;
     }
 }
@@ -177,11 +182,12 @@ pub fn read<'a>(
         set(said_by, "esink.auth_database", vec![name.clone()]);
         let tables = variables.list("TABLE_NAMES");
         if tables.is_empty() {
+            found.has_no_tables = true;
             found.database = Some((name, Table::from_iter([("url".to_owned(), Value::String(url))])));
         } else {
             let inner = if kind == "mysql" { variables.get("MYSQL_DATABASE") } else { Some("public") };
             found.sights = sights(&tables, inner, &filters, rules)?;
-            let mut source = source(name, kind, url, &tables);
+            let mut source = source(name, kind, url, tables.iter().copied().zip(&found.sights));
             if kind == "mysql" {
                 // As with Esink: its users have no right to read the binary log.
                 source.insert("mode".into(), "triggers".into());
@@ -277,9 +283,28 @@ fn source_name(kind: &str, variables: &Variables<'_>) -> String {
     database.unwrap_or(kind).to_owned()
 }
 
-/// The entry of `[[sources]]`.
-fn source(name: String, kind: &str, url: String, tables: &[&str]) -> Table {
-    let tables = tables.iter().map(|&name| Value::String(name.to_owned()));
+/// The entry of `[[sources]]`. It names the columns too, so that one which its table does not have is refused: a filter
+/// with a misspelled name would keep nothing back.
+fn source<'a>(
+    name: String,
+    kind: &str,
+    url: String,
+    tables: impl Iterator<Item = (&'a str, &'a TableSight)>,
+) -> Table {
+    let list = |names: &[Box<str>]| Value::Array(names.iter().map(|name| name.to_string().into()).collect());
+    let tables = tables.map(|(name, sight)| {
+        let mut table = Table::from_iter([("name".to_owned(), name.into())]);
+        match &sight.row_rule {
+            RowRule::Everyone => drop(table.insert("rows".into(), "*".into())),
+            // For nobody: there is nothing to look up.
+            RowRule::Columns(names) if names.is_empty() => {}
+            RowRule::Columns(names) => drop(table.insert("rows".into(), list(names))),
+        }
+        if !sight.filter_columns.is_empty() {
+            table.insert("filter".into(), list(&sight.filter_columns));
+        }
+        Value::Table(table)
+    });
     let mut source = Table::new();
     source.insert("name".into(), name.into());
     source.insert("kind".into(), kind.into());

@@ -50,6 +50,9 @@ impl Logical {
             Some(stored) => {
                 let place = stored.place();
                 match slot::find(&catalog, &name).await? {
+                    Some(found) if !found.is_lost && found.confirmed > place.whole => {
+                        return Err(slot::ahead(&name, place.whole, found.confirmed));
+                    }
                     Some(found) if !found.is_lost => place,
                     found => return Err(slot::gone(&name, place.whole, found.is_some())),
                 }

@@ -196,6 +196,16 @@ pub async fn remove(catalog: &Catalog, name: &str) -> Result<(), Fault> {
     done.map(|_| ()).map_err(|e| failed(&e))
 }
 
+/// The slot has let go of changes that this log does not have.
+pub fn ahead(name: &str, since: Lsn, confirmed: Lsn) -> Fault {
+    Fault::setting(format!(
+        "replication slot {name} stands at {confirmed} and this log at {since}: this data directory is an older copy, or \
+         another server has read the slot meanwhile, and the changes between are not to be had here any more. To begin \
+         anew, name another slot in `slot`; with snapshot = true the rows that are there now come first, after an event \
+         that empties each topic's state. Each server needs a slot of its own"
+    ))
+}
+
 /// The stream cannot go on where it stopped.
 pub fn gone(name: &str, since: Lsn, is_lost: bool) -> Fault {
     let what = match is_lost {

@@ -135,6 +135,7 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
                     if self.heard_at.elapsed() > heartbeat * 3 + Duration::from_secs(5) && !self.queue.is_full() {
                         return Err(Fault::lost("PostgreSQL has fallen silent"));
                     }
+                    self.keep_up().await?;
                     self.confirm(!unconfirmed).await?;
                     continue;
                 }
@@ -171,16 +172,18 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         let behind = newest.filter(|_| !self.queue.is_empty()).map_or(0, age);
         self.desk.report.lag(Some(Duration::from_millis(behind)));
         self.desk.report.position(place.whole.to_string());
-        self.follow_read();
         if self.confirmed_at.elapsed() >= CONFIRM_EVERY { self.confirm(false).await } else { Ok(()) }
     }
 
-    /// With nothing waiting, what was read without events is safe too.
-    fn follow_read(&mut self) {
+    /// With nothing waiting, what was read without events is safe too, once the log says so: a slot that is ahead of the
+    /// log has let go of something that the log does not have.
+    async fn keep_up(&mut self) -> Result<(), Fault> {
         let is_level = self.queue.is_empty() && !self.is_committing && self.open.is_none();
         if is_level && self.read.whole > self.safe.whole {
+            self.desk.mark(place::mark(&self.desk.name, &(self.stored)(self.read))).await?;
             self.safe = self.read;
         }
+        Ok(())
     }
 
     async fn confirm(&mut self, wants_answer: bool) -> Result<(), Fault> {
@@ -193,9 +196,13 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
             Frame::Alive { end, wants_answer } => {
                 if self.open.is_none() && self.queue.is_empty() && !self.is_committing {
                     self.read.whole = self.read.whole.max(end);
-                    self.follow_read();
                 }
-                if wants_answer { self.confirm(false).await } else { Ok(()) }
+                if !wants_answer {
+                    return Ok(());
+                }
+                // It may be shutting down, and waits until everything is confirmed.
+                self.keep_up().await?;
+                self.confirm(false).await
             }
             Frame::Change(bytes) => {
                 let message = pgoutput::decode(bytes).map_err(Fault::lost)?;
@@ -226,7 +233,6 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
                         self.queue.complete();
                     }
                 }
-                self.follow_read();
             }
             Message::Relation(relation) => {
                 let known = self.know(&relation).await?;
@@ -321,7 +327,6 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
             if self.queue.reached(self.read) {
                 self.queue.complete();
             }
-            self.follow_read();
         }
     }
 

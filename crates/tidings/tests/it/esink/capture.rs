@@ -249,3 +249,21 @@ async fn clients_that_stop_reading_hold_up_nobody_while_ten_thousand_rows_change
         format!("insert into news select n, repeat('x', 1000) from generate_series(1, {}) n", stuck::ROWS);
     stuck::hold_up_nobody(&server, db.run(&rows)).await;
 }
+
+#[tokio::test]
+async fn a_column_that_is_misspelled_is_said_and_nothing_is_captured() {
+    let db = database("logical").await;
+    for (variable, value, name) in [
+        ("FILTERS", "users.pasword", "pasword"),
+        ("TABLE_AUTH_COLUMN_ROUTING", "{users: 'userid'}", "userid"),
+    ] {
+        let variables = [("POSTGRES_DATABASE_URL", &*db.url()), ("TABLE_NAMES", "users"), (variable, value)];
+        let server = Server::start_unready_in(&variables).await;
+        let status = crate::sources::until_state(&server, "failed").await;
+        let sentence = status["error"]["text"].as_str().unwrap();
+        let expected = format!("table users has no column {name}");
+        assert!(sentence.contains(&expected) && sentence.contains("id, password, name"), "{sentence}");
+        db.run("insert into users values (1, 'secret', 'ann'); delete from users").await;
+        assert_eq!(server.get("/v1/topics/users/events").await.status(), 404);
+    }
+}

@@ -72,6 +72,15 @@ impl Server {
         server
     }
 
+    /// The same in an environment.
+    pub async fn start_unready_in(variables: &[(&str, &str)]) -> Self {
+        let mut server = Self::made::<&str>(0, &[]);
+        server.variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        server.listen().await;
+        server.admin = server.token(&["--admin"]).await;
+        server
+    }
+
     fn made<S: AsRef<str>>(port: u16, args: &[S]) -> Self {
         let _ = reqwest_provider();
         Self {

@@ -141,3 +141,45 @@ async fn a_slot_that_lost_what_it_needed_is_said_and_another_begins_anew() {
     level(&server, &db, "marks", 1).await;
     assert_eq!(folded(&read(&server, "items").await), table(&db, "items").await);
 }
+
+#[tokio::test]
+async fn a_log_that_is_older_than_its_slot_is_said_and_loses_nothing_in_silence() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key); create table marks (id int primary key)").await;
+    let settings =
+        |more: &str| source(&db.url(), &["items", "marks"], &format!("heartbeat_ms = 200\n{more}"));
+    let (_dir, path) = settings_file(&settings(""));
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    db.run("insert into items values (1)").await;
+    events(&server, "items", 1).await;
+    server.kill().await;
+    let (data, backup) = (server.data(), server.root().join("backup"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(done.expect("cp").success());
+    };
+    copy(&data, &backup);
+    // However often it starts from where it was, there is nothing to say.
+    server.launch().await;
+    server.crash_and_restart().await;
+    db.run("insert into items values (2)").await;
+    events(&server, "items", 2).await;
+    let end: String = db.client.query_one("select pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
+    let ahead = format!("select count(*) from pg_replication_slots where confirmed_flush_lsn >= '{end}'");
+    until("it is confirmed", async || db.number(&ahead).await == 1).await;
+    server.crash_and_restart().await;
+    until_state(&server, "streaming").await;
+    server.kill().await;
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&backup, &data);
+    db.run("insert into items values (3)").await;
+    let _ = server.spawn().await;
+    let status = until_state(&server, "failed").await;
+    let sentence = status["error"]["text"].as_str().unwrap();
+    assert!(sentence.contains("older copy") && sentence.contains("`slot`"), "{sentence}");
+    server.kill().await;
+    std::fs::write(&path, settings("slot = \"second\"\nsnapshot = true")).unwrap();
+    server.launch().await;
+    level(&server, &db, "marks", 1).await;
+    assert_eq!(folded(&read(&server, "items").await), table(&db, "items").await);
+}

@@ -7,11 +7,12 @@ use super::form::Form;
 use super::sentence::{failed, quoted};
 use crate::postgres::Address;
 use crate::source::{Desk, Fault, Settings};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_log::Mark;
 use tidings_model::TopicName;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 /// The server gives up on queries about itself, instead of us waiting behind somebody's lock for ever.
 const INTRODUCTION: &str = "set statement_timeout = '30s'; set timezone = 'UTC'; set datestyle = 'ISO'; \
     set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set extra_float_digits = 1";
+
+/// What it means that a table was made anew.
+const MADE_ANEW: &str = "what was written to it before now is not captured, and its topic still has the old one's rows; to \
+    begin anew, name another slot in `slot` (with triggers, a table in `outbox`) with snapshot = true";
 
 /// A connection for questions.
 pub struct Catalog {
@@ -46,6 +51,11 @@ impl Captured {
     pub fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
+}
+
+/// A run ends with its table: the next one finds that of the same name, or says that there is none.
+pub fn dropped(table: &Captured) -> Fault {
+    Fault::lost(format!("table {} was dropped", table.quoted()))
 }
 
 impl Catalog {
@@ -136,6 +146,46 @@ impl Catalog {
             where i.indrelid = $1 and i.indisprimary order by k.place";
         let rows = self.client.query(query, &[&table]).await.map_err(|e| failed(&e))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The key of a captured table now; of one that is gone, as it was.
+    pub async fn key_of(&self, table: &Captured) -> Result<Vec<String>, Fault> {
+        let now = self.key(table.id).await?;
+        if now.is_empty() && self.gone(std::slice::from_ref(table)).await?.is_some() {
+            return Ok(table.key.clone());
+        }
+        Ok(now)
+    }
+
+    /// One of `tables` that was dropped.
+    pub async fn gone<'a>(&self, tables: &'a [Captured]) -> Result<Option<&'a Captured>, Fault> {
+        let ids: Vec<u32> = tables.iter().map(|table| table.id).collect();
+        let query = "select id from unnest($1::oid[]) id where not exists (select from pg_class where oid = id) limit 1";
+        let found = self.client.query_opt(query, &[&ids]).await.map_err(|e| failed(&e))?;
+        Ok(found.and_then(|row| tables.iter().find(|table| table.id == row.get::<_, u32>(0))))
+    }
+
+    /// Says which of `tables` were made anew since the last run, unless that began anew too, and remembers those that
+    /// there are.
+    pub async fn compare(&self, desk: &Desk, tables: &[Captured], is_begun: bool) -> Result<(), Fault> {
+        let mark = format!("tables:{}", desk.name);
+        let stored = desk.tidings.position(&mark).await;
+        let stored = stored.map_err(|e| Fault::lost(format!("the log cannot be read: {e}")))?;
+        let known: BTreeMap<String, u32> =
+            stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let now: BTreeMap<String, u32> =
+            tables.iter().map(|table| (table.topic.to_string(), table.id)).collect();
+        if known == now {
+            return Ok(());
+        }
+        let is_new = |table: &&Captured| known.get(table.topic.as_str()).is_some_and(|id| *id != table.id);
+        for table in tables.iter().filter(is_new).filter(|_| !is_begun) {
+            let table = table.quoted();
+            tracing::error!(source = desk.name, table, "a table was dropped and made anew: {MADE_ANEW}");
+            desk.report.complain(&format!("table {table} was dropped and made anew: {MADE_ANEW}"));
+        }
+        let value = serde_json::to_vec(&now).expect("names and numbers");
+        desk.mark(Mark { name: mark, value: Some(value.into()) }).await
     }
 
     /// Makes the topics of `tables` the source's own, once what the settings say of each is found to fit it.

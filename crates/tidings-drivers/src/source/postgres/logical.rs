@@ -39,7 +39,9 @@ impl Logical {
         let system = line.query("IDENTIFY_SYSTEM").await?.first().map(|row| row.text(0)).unwrap_or_default();
         let stored: Option<Stored> = place::read(desk).await?;
         let name = self.slot();
-        let place = match stored.filter(|stored| stored.slot == name && !stored.is_unfinished) {
+        let stored = stored.filter(|stored| stored.slot == name && !stored.is_unfinished);
+        let is_begun = stored.is_none();
+        let place = match stored {
             Some(stored) if stored.system != system => {
                 return Err(Fault::setting(format!(
                     "this is another database cluster than the one captured so far (or a restored one); name another \
@@ -69,11 +71,14 @@ impl Logical {
         line.start(&command).await?;
         desk.report.streaming();
         desk.report.position(place.whole.to_string());
-        let watch = monitor::start(&self.address, &desk.report, &name, settings);
+        catalog.compare(desk, &tables, is_begun).await?;
+        let watch = monitor::start(&self.address, &desk.report, &name, settings, tables.clone());
         let stored = move |place| Stored::new(&name, &system, place, false);
-        let done = Stream::new(desk, line, catalog, tables, place, stored).run(settings.heartbeat_ms).await;
-        drop(watch);
-        done
+        let stream = Stream::new(desk, line, catalog, tables, place, stored);
+        tokio::select! {
+            done = stream.run(settings.heartbeat_ms) => done,
+            fault = watch => Err(fault.unwrap_or_else(|_| Fault::lost("nobody looks after the slot any more"))),
+        }
     }
 
     /// The first run with this slot: from now on, or from the rows that are there.

@@ -2,21 +2,22 @@
 //!
 //! Never: disturbs the stream; where it cannot ask, numbers are missing.
 
-use super::catalog::Catalog;
+use super::catalog::{Captured, Catalog, dropped};
 use super::slot;
 use crate::postgres::Address;
-use crate::source::Settings;
+use crate::source::{Fault, Settings};
 use std::time::Duration;
 use tidings_engine::SourceReport;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Reports every few seconds until it is dropped.
+/// Reports every few seconds until it is dropped, or one of `tables` was, which it answers.
 pub fn start(
     address: &Address,
     report: &SourceReport,
     name: &str,
     settings: &Settings,
-) -> AbortOnDropHandle<()> {
+    tables: Vec<Captured>,
+) -> AbortOnDropHandle<Fault> {
     let (address, report, name) = (address.clone(), report.clone(), name.to_owned());
     let (alarm, source) = (settings.retained_bytes_alarm, settings.name.clone());
     let every = Duration::from_millis(settings.heartbeat_ms.clamp(100, 10_000));
@@ -37,6 +38,9 @@ pub fn start(
                         );
                     }
                     is_alarmed = retained > alarm;
+                    if let Ok(Some(table)) = catalog.gone(&tables).await {
+                        return dropped(table);
+                    }
                     tokio::time::sleep(every).await;
                 }
             }

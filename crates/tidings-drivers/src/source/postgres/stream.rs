@@ -334,7 +334,7 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         let Some(table) = self.tables.iter_mut().find(|table| table.id == relation.id) else {
             return Ok(Known::Other);
         };
-        table.key = self.catalog.key(table.id).await?;
+        table.key = self.catalog.key_of(table).await?;
         // With `replica identity full` every column is one that a row is known by.
         let are_keys = !relation.columns.iter().all(|column| column.is_key);
         self.desk.tidings.deletes_are_keys(&table.topic, are_keys);

@@ -5,7 +5,7 @@
 //! come in the order of their last change, so that what builds on another's row comes after it.
 //! Never: takes a row by the order of its number alone, since numbers are not committed in order.
 
-use super::catalog::{Captured, Catalog};
+use super::catalog::{Captured, Catalog, dropped};
 use super::form::{Form, members};
 use super::outbox::Outbox;
 use super::place;
@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tidings_engine::Capture;
 use tidings_model::{NewEvent, Offset, Timestamp};
 use tokio::sync::Notify;
@@ -98,8 +98,16 @@ pub async fn run(
     let listen = format!("listen {}", quoted(&run.outbox.name));
     run.catalog.client.batch_execute(&listen).await.map_err(|e| failed(&e))?;
     desk.report.streaming();
+    run.catalog.compare(desk, &run.tables, is_new).await?;
+    let mut looked_at = Instant::now();
     loop {
         run.pass().await?;
+        if looked_at.elapsed() >= Duration::from_secs(1) {
+            looked_at = Instant::now();
+            if let Some(table) = run.catalog.gone(&run.tables).await? {
+                return Err(dropped(table));
+            }
+        }
         let _ = tokio::time::timeout(Duration::from_millis(settings.poll_ms.max(1)), bell.notified()).await;
     }
 }
@@ -263,7 +271,7 @@ impl Run<'_> {
 impl Known {
     async fn ask(catalog: &Catalog, table: &Captured) -> Result<Self, Fault> {
         let mut table = table.clone();
-        table.key = catalog.key(table.id).await?;
+        table.key = catalog.key_of(&table).await?;
         let forms = catalog.columns_now(table.id).await?.into_iter().collect();
         Ok(Self { table, forms, layout: None })
     }

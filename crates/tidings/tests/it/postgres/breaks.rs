@@ -183,3 +183,56 @@ async fn a_log_that_is_older_than_its_slot_is_said_and_loses_nothing_in_silence(
     level(&server, &db, "marks", 1).await;
     assert_eq!(folded(&read(&server, "items").await), table(&db, "items").await);
 }
+
+/// A table that migrations drop and make again goes on being captured, and what was missed is said.
+async fn follows_a_table_that_is_made_anew(mode: &str) {
+    let db = Database::start().await;
+    let create = "create table items (id int primary key, body text)";
+    db.run(create).await;
+    let text = source(&db.url(), &["items"], &format!("mode = \"{mode}\"\nheartbeat_ms = 200"));
+    let (_dir, path) = settings_file(&text);
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    db.run("insert into items values (1, 'a')").await;
+    events(&server, "items", 1).await;
+    db.run(&format!("drop table items; {create}")).await;
+    said(&server, 1).await;
+    until_state(&server, "streaming").await;
+    // Of a table that is gone again before its row is read, the key is known all the same.
+    db.run("begin; insert into items values (2, 'b'); drop table items; commit").await;
+    let all = events(&server, "items", 2).await;
+    assert_eq!(all.iter().map(|e| e["key"].as_str().unwrap()).collect::<Vec<_>>(), ["1", "2"]);
+    let status = until_state(&server, "failed").await;
+    assert!(status["error"]["text"].as_str().unwrap().contains("there is no table items"), "{status}");
+    db.run(create).await;
+    said(&server, 2).await;
+    until_state(&server, "streaming").await;
+    let status = super::status(&server).await;
+    assert!(status["error"]["text"].as_str().unwrap().contains("not captured"), "{status}");
+    // Also when it happens while the server is away; and it is said once.
+    server.kill().await;
+    db.run(&format!("drop table items; {create}; insert into items values (3, 'c')")).await;
+    server.launch().await;
+    said(&server, 3).await;
+    server.crash_and_restart().await;
+    until_state(&server, "streaming").await;
+    db.run("insert into items values (4, 'd')").await;
+    let all = events(&server, "items", 3).await;
+    assert_eq!(all[2]["key"], "4");
+    said(&server, 3).await;
+}
+
+/// Waits until it was logged so often.
+async fn said(server: &Server, times: usize) {
+    until("it is said", || async { server.log().matches("was dropped and made anew").count() == times })
+        .await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_anew_is_captured_and_said_by_logical_replication() {
+    follows_a_table_that_is_made_anew("logical").await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_anew_is_captured_and_said_by_triggers() {
+    follows_a_table_that_is_made_anew("triggers").await;
+}

@@ -72,6 +72,8 @@ async fn rows_that_anybody_writes_are_published_too() {
          insert into pub_events (data, table_name, type) values ('{\"a\": 1.10}', 'news', 'INSERT')",
     )
     .await;
+    db.run("create trigger theirs after delete on items for each row insert into pub_events (data) values ('[]')")
+        .await;
     let (server, _dir) = capture(&source(&db.url(), &["items"], MODE)).await;
     db.run(
         "insert into pub_events (data, table_name, type) values ('{\"id\": 7}', 'items', 'INSERT'), ('[]', '', 'x'), \
@@ -79,6 +81,7 @@ async fn rows_that_anybody_writes_are_published_too() {
     )
     .await;
     assert_eq!(keys(&events(&server, "items", 2).await), ["7", "8"]);
+    assert!(server.log().contains("a trigger of somebody else's fills the same table"), "{}", server.log());
     let news = events(&server, "news", 2).await;
     assert_eq!(names(&news), ["insert", "greet"]);
     assert_eq!((&news[0]["data"], &news[1]["data"]), (&json!({"a": 1.10}), &json!([1])));

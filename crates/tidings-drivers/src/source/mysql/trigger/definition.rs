@@ -35,6 +35,18 @@ pub async fn install(
         .await
         .map_err(fault)?;
     let table = format!("{}.{}", quoted(&captured.schema), quoted(&captured.table));
+    let ours = EVENTS.map(|event| trigger_name(&outbox.table, &captured.table, event));
+    for (trigger, statement) in existing.iter().filter(|(name, _)| !ours.contains(name)) {
+        if statement.to_lowercase().contains(&outbox.table.to_lowercase()) {
+            let outbox = &outbox.table;
+            tracing::warn!(
+                table,
+                trigger,
+                outbox,
+                "a trigger of somebody else's fills the same table; if it tells of changes too, each is told twice: drop it"
+            );
+        }
+    }
     let mut is_changed = false;
     for event in EVENTS {
         let name = trigger_name(&outbox.table, &captured.table, event);

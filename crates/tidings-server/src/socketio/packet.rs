@@ -159,14 +159,17 @@ mod tests {
         };
         assert_eq!((name.as_str(), arguments.len(), ack), ("a\"b", 2, Some(12)));
         assert_eq!(arguments[0].get(), "{\"x\": 1}");
+        assert!(matches!(parse("2[1]").kind, Kind::Other), "a name that nobody listens to");
         assert!(matches!(parse("51-[\"x\",{\"_placeholder\":true,\"num\":0}]").kind, Kind::Other));
     }
 
     #[test]
     fn what_is_no_packet_is_refused() {
-        for text in ["", "9", "2", "2[]", "2[1]", "2{}", "2[\"a\"", "299999999999999999999[\"a\"]", "x"] {
+        for text in ["", "9", "2", "2[]", "2{}", "2[\"a\"", "299999999999999999999[\"a\"]", "x"] {
             assert!(Packet::parse(text).is_err(), "{text}");
         }
+        let namespace = |bytes: usize| format!("0/{},", "n".repeat(bytes - 1));
+        assert!(Packet::parse(&namespace(256)).is_ok() && Packet::parse(&namespace(257)).is_err());
         assert!(Engine::parse("").is_err() && Engine::parse("9").is_err());
         assert_eq!(Engine::parse("2probe"), Ok(Engine::Ping("probe")));
     }

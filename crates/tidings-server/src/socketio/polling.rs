@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 /// While answers of so many bytes wait for a poll, nothing more is heard.
 const WAITING_BYTES: usize = 256 << 10;
+/// The same of a client that is in and changes to a WebSocket: the answers to three full bodies of small packets.
+const CHANGING_BYTES: usize = 16 << 20;
 /// A payload that has grown to this is sent.
 const PAYLOAD_BYTES: usize = 64 << 10;
 
@@ -144,7 +146,7 @@ impl Polling {
             let is_level = self.serve().await?;
             // News matters only to a poll that waits for it.
             let waits = self.poll.is_some() && self.session.talk.is_in();
-            let may_hear = self.out.iter().map(String::len).sum::<usize>() < WAITING_BYTES;
+            let may_hear = self.out.iter().map(String::len).sum::<usize>() < self.room();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(End::Draining.into()),
@@ -183,6 +185,12 @@ impl Polling {
             self.out.push(packet::PING.into());
         }
         Ok(())
+    }
+
+    /// So many bytes of answers may wait before nothing more is heard.
+    fn room(&self) -> usize {
+        // Whoever changes to a WebSocket has ended its polls, and takes the answers to all that it has posted over that.
+        if self.probes > 0 && self.session.talk.is_in() { CHANGING_BYTES } else { WAITING_BYTES }
     }
 
     fn probe(&mut self, is_so: bool) {

@@ -291,6 +291,31 @@ async fn many_questions_in_one_body_are_all_answered_in_order_as_polls_come_for_
 }
 
 #[tokio::test]
+async fn many_questions_before_a_change_to_a_websocket_are_all_answered_over_that() {
+    const MANY: usize = 2000;
+    let server = Server::start().await;
+    let token = server.token(&["--publish", "t"]).await;
+    let (sid, mut ws) = probed(&server).await;
+    let publish = |n| json!({"topic": "t", "events": [{"data": n}, {"data": n}, {"data": n}]});
+    let all: Vec<_> = (0..MANY).map(|n| event(n, "publish", publish(n))).collect();
+    // Its polls have ended, and it changes as soon as what it has posted was taken.
+    assert_eq!(say(&server, &sid, connect(&token)).await, 200);
+    for part in all.chunks(MANY / 2) {
+        assert_eq!(say(&server, &sid, part.join("\u{1e}")).await, 200);
+    }
+    ws.send(Message::text("5")).await.unwrap();
+    let mut next = 0;
+    while next < MANY {
+        let packet = text(&mut ws).await.unwrap();
+        let Some(answer) = packet.strip_prefix("43") else { continue };
+        assert_eq!(answer.split_once('[').unwrap().0.parse::<usize>().unwrap(), next);
+        next += 1;
+    }
+    ws.send(Message::text(event(7, "publish", publish(7)))).await.unwrap();
+    assert!(text(&mut ws).await.unwrap().starts_with("437["));
+}
+
+#[tokio::test]
 async fn who_has_shown_no_token_cannot_fill_memory() {
     let server = Server::start().await;
     // What is answered waits for a poll that does not come; nothing more is heard meanwhile.

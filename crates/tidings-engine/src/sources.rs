@@ -60,6 +60,8 @@ pub struct SourceStatus {
     pub kind: &'static str,
     /// How changes are found: `logical`, `binlog` or `triggers`.
     pub mode: &'static str,
+    /// Where the database is, without a user or a password.
+    pub database: String,
     pub state: SourceState,
     /// Since when it has been in this state.
     pub since: Timestamp,
@@ -105,11 +107,18 @@ impl Sources {
     }
 
     /// A source that begins to connect.
-    pub fn register(&self, name: &str, kind: &'static str, mode: &'static str) -> SourceReport {
+    pub fn register(
+        &self,
+        name: &str,
+        kind: &'static str,
+        mode: &'static str,
+        database: &str,
+    ) -> SourceReport {
         let status = SourceStatus {
             name: name.to_owned(),
             kind,
             mode,
+            database: database.to_owned(),
             state: SourceState::Connecting,
             since: self.0.clock.now(),
             position: None,
@@ -226,8 +235,12 @@ impl SourceReport {
         let now = self.sources.0.clock.now();
         self.change(|status| {
             if status.state != state {
-                if state == SourceState::Streaming && status.error.is_some() {
-                    tracing::info!(source = status.name, "a source is captured again");
+                if state == SourceState::Streaming {
+                    let (source, mode, database) = (&status.name, status.mode, &status.database);
+                    match status.error {
+                        None => tracing::info!(source, mode, database, "a source is captured"),
+                        Some(_) => tracing::info!(source, mode, database, "a source is captured again"),
+                    }
                 }
                 (status.state, status.since) = (state, now);
             }
@@ -253,7 +266,7 @@ mod tests {
     async fn a_source_is_ready_while_it_streams_and_keeps_its_last_error() {
         let sources = Sources::new(Arc::new(SystemClock));
         assert_eq!(sources.unready(), None);
-        let report = sources.register("shop", "postgres", "logical");
+        let report = sources.register("shop", "postgres", "logical", "127.0.0.1:5432/shop");
         assert_eq!(sources.unready(), Some(Code::SourceUnavailable));
         report.streaming();
         sources.settled(Duration::from_secs(60)).await;

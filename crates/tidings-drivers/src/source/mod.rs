@@ -38,11 +38,10 @@ fn gather(events: usize) -> Option<Duration> {
 /// When the settings cannot mean anything, whatever the database says.
 pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Result<(), Error> {
     settings.check()?;
-    let (kind, mode) = (settings.kind, settings.mode());
-    match kind {
+    match settings.kind {
         Kind::MySql => mysql::start(settings, tidings, services)?,
         Kind::Postgres => {
-            let desk = Desk::new(tidings, &settings.name, kind.as_str(), mode.as_str(kind));
+            let desk = Desk::new(tidings, &settings);
             supervise(postgres::Postgres::new(settings)?, desk, services);
         }
     }

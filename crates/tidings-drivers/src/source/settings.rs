@@ -4,6 +4,7 @@ use super::Fault;
 use std::collections::HashSet;
 use std::fmt;
 use tidings_model::RowRule;
+use url::Url;
 
 /// A database whose changes are captured.
 #[derive(Clone)]
@@ -101,6 +102,12 @@ pub enum Error {
     Scheme { kind: Kind, expected: &'static str },
     #[error("{0}")]
     Url(String),
+    #[error("`slot` has 1 to 63 lower-case letters, digits and underscores, not {0:?}")]
+    Slot(String),
+    #[error("`{0}` has 1 to {1} bytes")]
+    Length(&'static str, usize),
+    #[error("`{0}` means nothing for a source of kind {1} in this mode; take it out")]
+    Idle(&'static str, Kind),
 }
 
 impl Kind {
@@ -132,8 +139,7 @@ impl Mode {
 impl Settings {
     /// What is known without asking the database.
     pub fn check(&self) -> Result<(), Error> {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if self.name.is_empty() || self.name.len() > 40 || !self.name.chars().all(fits) {
+        if self.name.len() > 40 || !is_plain(&self.name) {
             return Err(Error::Name(self.name.clone()));
         }
         let (expected, schemes): (_, &[&str]) = match self.kind {
@@ -146,6 +152,10 @@ impl Settings {
         if self.tables.is_empty() && !self.messages {
             return Err(Error::NoTables);
         }
+        self.check_names()?;
+        if let Some(name) = self.idle() {
+            return Err(Error::Idle(name, self.kind));
+        }
         let mut seen = HashSet::new();
         match self.tables.iter().find(|table| !seen.insert(table.name.as_str())) {
             Some(table) => Err(Error::TableTwice(table.name.clone())),
@@ -153,7 +163,121 @@ impl Settings {
         }
     }
 
+    /// The names of what is made in the database: a longer one would be cut there, and not be found again.
+    fn check_names(&self) -> Result<(), Error> {
+        match &self.slot {
+            Some(slot) if slot.len() > 63 || !is_plain(slot) => return Err(Error::Slot(slot.clone())),
+            _ => {}
+        }
+        let outbox_max = if self.kind == Kind::Postgres { 50 } else { 64 };
+        for (what, name, max) in
+            [("publication", &self.publication, 63), ("outbox", &self.outbox, outbox_max)]
+        {
+            if name.as_ref().is_some_and(|name| name.is_empty() || name.len() > max) {
+                return Err(Error::Length(what, max));
+            }
+        }
+        Ok(())
+    }
+
+    /// One of the settings that is there and would do nothing.
+    fn idle(&self) -> Option<&'static str> {
+        let (is_mysql, has_triggers) = (self.kind == Kind::MySql, self.mode == Some(Mode::Triggers));
+        let stream_only = [
+            ("slot", self.slot.is_some()),
+            ("publication", self.publication.is_some()),
+            ("full_rows", self.full_rows),
+            ("messages", self.messages),
+        ];
+        let found = stream_only.into_iter().find(|(_, is_set)| *is_set && (is_mysql || has_triggers));
+        let seen = !self.wait_until_seen && (!is_mysql || has_triggers);
+        found.map(|(name, _)| name).or(seen.then_some("wait_until_seen"))
+    }
+
+    /// Where the database is, `HOST:PORT/NAME`: what may be said of the URL.
+    pub fn database(&self) -> String {
+        let Ok(url) = Url::parse(&self.url) else { return String::new() };
+        let port = url.port().unwrap_or(if self.kind == Kind::Postgres { 5432 } else { 3306 });
+        format!("{}:{port}{}", url.host_str().unwrap_or("localhost"), url.path())
+    }
+
     pub fn mode(&self) -> Mode {
         self.mode.unwrap_or(Mode::Stream)
+    }
+}
+
+/// Lower-case letters, digits and underscores, as PostgreSQL takes them for a slot.
+fn is_plain(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    !name.is_empty() && name.chars().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(kind: Kind) -> Settings {
+        let (name, url) = match kind {
+            Kind::Postgres => ("shop", "postgres://u@h/d"),
+            Kind::MySql => ("shop", "mysql://u@h/d"),
+        };
+        Settings {
+            name: name.into(),
+            kind,
+            mode: None,
+            url: url.into(),
+            tables: vec![Table { name: "t".into(), rows: None, filter: None }],
+            prefix: String::new(),
+            snapshot: false,
+            slot: None,
+            publication: None,
+            full_rows: false,
+            messages: false,
+            wait_until_seen: true,
+            outbox: None,
+            poll_ms: 250,
+            heartbeat_ms: 10_000,
+            retained_bytes_alarm: 1 << 30,
+        }
+    }
+
+    #[test]
+    fn names_that_the_database_would_refuse_or_cut_are_refused() {
+        let slot = |name: &str| Settings { slot: Some(name.into()), ..settings(Kind::Postgres) }.check();
+        assert_eq!(slot("tidings_2"), Ok(()));
+        for name in ["", "My-Slot", &"s".repeat(64)] {
+            assert_eq!(slot(name), Err(Error::Slot(name.into())));
+        }
+        let outbox = |kind, n: usize| Settings { outbox: Some("o".repeat(n)), ..settings(kind) }.check();
+        assert_eq!((outbox(Kind::Postgres, 50), outbox(Kind::MySql, 64)), (Ok(()), Ok(())));
+        assert_eq!(outbox(Kind::Postgres, 51), Err(Error::Length("outbox", 50)));
+        assert_eq!(outbox(Kind::MySql, 0), Err(Error::Length("outbox", 64)));
+    }
+
+    #[test]
+    fn of_the_url_only_the_place_is_said() {
+        let at = |url: &str, kind| Settings { url: url.into(), ..settings(kind) }.database();
+        assert_eq!(
+            at("postgres://u:secret@db.local/shop?sslmode=require", Kind::Postgres),
+            "db.local:5432/shop"
+        );
+        assert_eq!(at("mysql://u:secret@127.0.0.1:3307/shop", Kind::MySql), "127.0.0.1:3307/shop");
+        assert_eq!(at("postgres:///shop?host=/run/pg", Kind::Postgres), "localhost:5432/shop");
+    }
+
+    #[test]
+    fn settings_that_would_do_nothing_are_refused() {
+        let triggers = Settings { mode: Some(Mode::Triggers), ..settings(Kind::Postgres) };
+        let cases = [
+            (Settings { messages: true, ..triggers.clone() }, "messages"),
+            (Settings { slot: Some("s".into()), ..triggers }, "slot"),
+            (Settings { full_rows: true, ..settings(Kind::MySql) }, "full_rows"),
+            (Settings { wait_until_seen: false, ..settings(Kind::Postgres) }, "wait_until_seen"),
+        ];
+        for (settings, name) in cases {
+            assert_eq!(settings.check(), Err(Error::Idle(name, settings.kind)));
+        }
+        assert_eq!(Settings { wait_until_seen: false, ..settings(Kind::MySql) }.check(), Ok(()));
+        assert_eq!(Settings { messages: true, ..settings(Kind::Postgres) }.check(), Ok(()));
     }
 }

@@ -5,7 +5,7 @@
 //! Never: ends because of what a database does.
 
 use super::looks::SILENT;
-use super::{Fault, Table};
+use super::{Fault, Settings, Table};
 use crate::backoff::{Backoff, LONGEST};
 use futures_util::FutureExt as _;
 use std::future::Future;
@@ -29,14 +29,18 @@ pub trait Driver: Send + 'static {
 pub struct Desk {
     /// The source's name.
     pub name: String,
+    /// Where its database is.
+    database: String,
     pub tidings: Tidings,
     pub report: SourceReport,
 }
 
 impl Desk {
-    pub fn new(tidings: &Tidings, name: &str, kind: &'static str, mode: &'static str) -> Self {
-        let report = tidings.sources().register(name, kind, mode);
-        Self { name: name.to_owned(), tidings: tidings.clone(), report }
+    pub fn new(tidings: &Tidings, settings: &Settings) -> Self {
+        let (name, database, kind) = (settings.name.clone(), settings.database(), settings.kind);
+        let mode = settings.mode().as_str(kind);
+        let report = tidings.sources().register(&name, kind.as_str(), mode, &database);
+        Self { name, database, tidings: tidings.clone(), report }
     }
 
     /// Makes `topics` this source's own; those that it had beside them are anybody's again.
@@ -153,11 +157,17 @@ async fn keep_running(mut driver: impl Driver, desk: Desk) {
         if told.as_ref() != Some(&fault) {
             match &fault {
                 Fault::Lost(why) => {
-                    tracing::warn!(source = desk.name, why, "a source is out of reach; trying again");
+                    tracing::warn!(
+                        source = desk.name,
+                        database = desk.database,
+                        why,
+                        "a source is out of reach; trying again"
+                    );
                 }
                 Fault::Setting(what_to_do) => {
                     tracing::error!(
                         source = desk.name,
+                        database = desk.database,
                         what_to_do,
                         "a source cannot be captured as it is set"
                     );

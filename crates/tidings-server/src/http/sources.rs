@@ -27,6 +27,7 @@ fn source(status: &SourceStatus) -> Value {
         "name": status.name,
         "kind": status.kind,
         "mode": status.mode,
+        "database": status.database,
         "state": status.state.as_str(),
         "since": status.since.to_string(),
         "events": status.events,

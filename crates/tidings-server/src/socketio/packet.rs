@@ -1,7 +1,7 @@
 //! Packets: Engine.IO protocol 4 outside, Socket.IO protocol 5 within its messages. Texts only.
 //!
 //! Owns: their letters, and cutting a payload of long polling into packets. Never: knows what an event means.
-//! Binary packets are valid and mean nothing here: no event of ours carries binary data.
+//! No event of ours carries binary data: what is attached to one is passed over, and the event is told apart.
 
 use serde_json::value::RawValue;
 
@@ -66,8 +66,10 @@ pub enum Kind<'a> {
         name: String,
         arguments: Vec<&'a RawValue>,
         ack: Option<u64>,
+        /// Some of its data comes apart from it, as bytes.
+        is_binary: bool,
     },
-    /// Answers, and whatever is binary.
+    /// Answers, and what nobody listens to.
     Other,
 }
 
@@ -76,8 +78,12 @@ impl<'a> Packet<'a> {
         let mut letters = text.chars();
         let letter = letters.next().ok_or(Malformed)?;
         let mut rest = letters.as_str();
-        if matches!(letter, '5' | '6') {
+        if letter == '6' {
             return Ok(Self { namespace: "/", kind: Kind::Other });
+        }
+        if letter == '5' {
+            // The number of what is attached.
+            rest = rest.split_once('-').ok_or(Malformed)?.1;
         }
         let mut namespace = "/";
         if rest.starts_with('/') {
@@ -99,7 +105,7 @@ impl<'a> Packet<'a> {
         let kind = match letter {
             '0' => Kind::Connect(body),
             '1' => Kind::Disconnect,
-            '2' => event(body.ok_or(Malformed)?, ack)?,
+            '2' | '5' => event(body.ok_or(Malformed)?, ack, letter == '5')?,
             '3' => Kind::Other,
             _ => return Err(Malformed),
         };
@@ -107,14 +113,14 @@ impl<'a> Packet<'a> {
     }
 }
 
-fn event(body: &str, ack: Option<u64>) -> Result<Kind<'_>, Malformed> {
+fn event(body: &str, ack: Option<u64>, is_binary: bool) -> Result<Kind<'_>, Malformed> {
     let mut arguments: Vec<&RawValue> = serde_json::from_str(body).map_err(|_| Malformed)?;
     if arguments.is_empty() {
         return Err(Malformed);
     }
     // A name may be a number, and nobody listens to one; nor to a text that is none.
     let name = serde_json::from_str(arguments.remove(0).get());
-    Ok(name.map_or(Kind::Other, |name| Kind::Event { name, arguments, ack }))
+    Ok(name.map_or(Kind::Other, |name| Kind::Event { name, arguments, ack, is_binary }))
 }
 
 /// An event of ours with one argument, and the cursor after it as a second one.
@@ -154,18 +160,24 @@ mod tests {
         assert_eq!(admin.namespace, "/admin");
         assert!(matches!(admin.kind, Kind::Connect(Some("{}"))));
         assert!(matches!(parse("1").kind, Kind::Disconnect));
-        let Kind::Event { name, arguments, ack } = parse("212[\"a\\\"b\",{\"x\": 1},null]").kind else {
+        let Kind::Event { name, arguments, ack, is_binary: false } =
+            parse("212[\"a\\\"b\",{\"x\": 1},null]").kind
+        else {
             panic!("an event")
         };
         assert_eq!((name.as_str(), arguments.len(), ack), ("a\"b", 2, Some(12)));
         assert_eq!(arguments[0].get(), "{\"x\": 1}");
         assert!(matches!(parse("2[1]").kind, Kind::Other), "a name that nobody listens to");
-        assert!(matches!(parse("51-[\"x\",{\"_placeholder\":true,\"num\":0}]").kind, Kind::Other));
+        let binary = parse("51-/admin,7[\"x\",{\"_placeholder\":true,\"num\":0}]");
+        assert!(matches!(binary.kind, Kind::Event { ack: Some(7), is_binary: true, .. }));
+        assert_eq!(binary.namespace, "/admin");
+        assert!(matches!(parse("61-3[]").kind, Kind::Other));
     }
 
     #[test]
     fn what_is_no_packet_is_refused() {
-        for text in ["", "9", "2", "2[]", "2{}", "2[\"a\"", "299999999999999999999[\"a\"]", "x"] {
+        for text in ["", "9", "2", "2[]", "2{}", "2[\"a\"", "299999999999999999999[\"a\"]", "51[\"a\"]", "x"]
+        {
             assert!(Packet::parse(text).is_err(), "{text}");
         }
         let namespace = |bytes: usize| format!("0/{},", "n".repeat(bytes - 1));

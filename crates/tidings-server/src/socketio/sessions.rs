@@ -211,13 +211,10 @@ impl Drop for Entry {
 pub async fn recheck(door: Door, lookup: Arc<dyn TokenLookup>) {
     let (stop, sessions) = (door.services.stop().clone(), Arc::clone(&door.sessions));
     let every = Duration::from_millis(door.config.socketio.recheck_ms.max(1));
+    // Nobody's: a table that is not there shows at the start, and not with the first client; so does that it is back.
+    let nobodys: Vec<Arc<str>> = vec![Arc::from("")];
+    let mut tokens = nobodys.clone();
     loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
-        let tokens = sessions.tokens();
         for some in tokens.chunks(lookup.tokens_max()) {
             let asked: Vec<&str> = some.iter().map(|token| &**token).collect();
             let found = tokio::select! {
@@ -228,16 +225,30 @@ pub async fn recheck(door: Door, lookup: Arc<dyn TokenLookup>) {
             match found {
                 Ok(found) => {
                     sessions.compare(&asked, &found);
-                    sessions.looked_up(true);
+                    if sessions.looked_up(true) {
+                        tracing::info!("clients' tokens can be looked up again");
+                    }
                 }
                 // Nothing is known of anybody then: connections stay until the database answers.
                 Err(error) => {
                     if sessions.looked_up(false) {
-                        tracing::warn!(%error, "connections stay open although their tokens may be revoked");
+                        tracing::warn!(
+                            %error,
+                            "clients' tokens cannot be looked up: who comes is sent away, to come again; who is here stays"
+                        );
                     }
                     break;
                 }
             }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        tokens = sessions.tokens();
+        if tokens.is_empty() && sessions.is_failing.load(Ordering::Relaxed) {
+            tokens.clone_from(&nobodys);
         }
     }
 }

@@ -72,7 +72,8 @@ impl Talk {
             Kind::Connect(shown) => self.let_in(shown.unwrap_or_default(), subscription, &mut heard).await,
             _ if packet.namespace != "/" || !self.is_in() => return Err(Malformed),
             Kind::Disconnect => heard.leave = Some(Leave::Told),
-            Kind::Event { name, arguments, ack } => {
+            Kind::Event { name, ack, is_binary: true, .. } => refuse_binary(&name, ack, &mut heard),
+            Kind::Event { name, arguments, ack, .. } => {
                 self.event(&name, &arguments, ack, subscription, &mut heard).await;
             }
             Kind::Other => {}
@@ -167,8 +168,7 @@ impl Talk {
         match (answer, ack) {
             (Ok(answer), Some(ack)) => heard.out.push(packet::answer(ack, &answer)),
             (Ok(_), None) => {}
-            (Err(refusal), Some(ack)) => heard.out.push(packet::answer(ack, &told(&refusal))),
-            (Err(refusal), None) => heard.out.push(packet::emit("error", &told(&refusal), None)),
+            (Err(refusal), ack) => heard.out.push(refused(&refusal, ack)),
         }
     }
 
@@ -260,6 +260,23 @@ fn cursor(given: &Value) -> Option<Cursor> {
         }
     }
     Some(whole)
+}
+
+/// What is attached to an event has no place in the log, whose events are JSON.
+fn refuse_binary(name: &str, ack: Option<u64>, heard: &mut Heard) {
+    if !["event", "subscribe", "unsubscribe", "publish", "resume"].contains(&name) {
+        return;
+    }
+    let why = format!("`{name}` takes JSON, and no bytes; write them in base64");
+    heard.out.push(refused(&Refusal::new(Code::EventInvalid, why), ack));
+}
+
+/// A refusal as the answer to an event, or as an event where none is awaited.
+fn refused(refusal: &Refusal, ack: Option<u64>) -> String {
+    match ack {
+        Some(ack) => packet::answer(ack, &told(refusal)),
+        None => packet::emit("error", &told(refusal), None),
+    }
 }
 
 fn told(refusal: &Refusal) -> Value {

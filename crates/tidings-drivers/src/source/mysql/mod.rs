@@ -25,9 +25,8 @@ use tidings_engine::{Services, Tidings};
 /// When the URL cannot be one of these servers'.
 pub fn start(settings: Settings, tidings: &Tidings, services: &Services) -> Result<(), Error> {
     let place = connect::Place::new(&settings.url)?;
-    let mode = settings.mode();
-    let desk = Desk::new(tidings, &settings.name, settings.kind.as_str(), mode.as_str(settings.kind));
-    match mode {
+    let desk = Desk::new(tidings, &settings);
+    match settings.mode() {
         Mode::Stream => supervise(log::Driver::new(place, settings), desk, services),
         Mode::Triggers => supervise(trigger::Driver::new(place, settings), desk, services),
     }

@@ -4,15 +4,15 @@
 //! Never: changes anything.
 
 use super::form::Form;
+use super::lsn::Lsn;
 use super::sentence::{failed, quoted};
 use crate::postgres::Address;
 use crate::source::{Desk, Fault, Settings};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_log::Mark;
 use tidings_model::TopicName;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::task::AbortOnDropHandle;
@@ -20,10 +20,6 @@ use tokio_util::task::AbortOnDropHandle;
 /// The server gives up on queries about itself, instead of us waiting behind somebody's lock for ever.
 const INTRODUCTION: &str = "set statement_timeout = '30s'; set timezone = 'UTC'; set datestyle = 'ISO'; \
     set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set extra_float_digits = 1";
-
-/// What it means that a table was made anew.
-const MADE_ANEW: &str = "what was written to it before now is not captured, and its topic still has the old one's rows; to \
-    begin anew, name another slot in `slot` (with triggers, a table in `outbox`) with snapshot = true";
 
 /// A connection for questions.
 pub struct Catalog {
@@ -44,6 +40,8 @@ pub struct Captured {
     pub is_partitioned: bool,
     /// The columns of its primary key, in the key's order.
     pub key: Vec<String>,
+    /// What was committed before this is among the rows that its topic begins with.
+    pub since: Lsn,
 }
 
 impl Captured {
@@ -55,7 +53,7 @@ impl Captured {
 
 /// A run ends with its table: the next one finds that of the same name, or says that there is none.
 pub fn dropped(table: &Captured) -> Fault {
-    Fault::lost(format!("table {} was dropped", table.quoted()))
+    Fault::lost(format!("table {} was dropped, or another one has its name now", table.quoted()))
 }
 
 impl Catalog {
@@ -136,7 +134,16 @@ impl Catalog {
         })?;
         let identity = row.get::<_, &str>(4).chars().next().unwrap_or('d');
         let key = self.key(id).await?;
-        Ok(Captured { id, schema, name, topic, identity, is_partitioned: kind == "p", key })
+        Ok(Captured {
+            id,
+            schema,
+            name,
+            topic,
+            identity,
+            is_partitioned: kind == "p",
+            key,
+            since: Lsn::default(),
+        })
     }
 
     /// The columns of a table's primary key now, in the key's order.
@@ -157,35 +164,26 @@ impl Catalog {
         Ok(now)
     }
 
-    /// One of `tables` that was dropped.
+    /// One of `tables` that was dropped, or whose name is another one's now.
     pub async fn gone<'a>(&self, tables: &'a [Captured]) -> Result<Option<&'a Captured>, Fault> {
+        let each = |part: fn(&Captured) -> &str| tables.iter().map(part).collect::<Vec<_>>();
         let ids: Vec<u32> = tables.iter().map(|table| table.id).collect();
-        let query = "select id from unnest($1::oid[]) id where not exists (select from pg_class where oid = id) limit 1";
-        let found = self.client.query_opt(query, &[&ids]).await.map_err(|e| failed(&e))?;
+        let query = "select t.id from unnest($1::oid[], $2::text[], $3::text[]) t(id, schema, name) \
+            where not exists (select from pg_class c where c.oid = t.id) or exists (select from pg_class c \
+            join pg_namespace n on n.oid = c.relnamespace where n.nspname = t.schema and c.relname = t.name \
+            and c.oid <> t.id) limit 1";
+        let (schemas, names) = (each(|table| &table.schema), each(|table| &table.name));
+        let found = self.client.query_opt(query, &[&ids, &schemas, &names]).await.map_err(|e| failed(&e))?;
         Ok(found.and_then(|row| tables.iter().find(|table| table.id == row.get::<_, u32>(0))))
     }
 
-    /// Says which of `tables` were made anew since the last run, unless that began anew too, and remembers those that
-    /// there are.
-    pub async fn compare(&self, desk: &Desk, tables: &[Captured], is_begun: bool) -> Result<(), Fault> {
-        let mark = format!("tables:{}", desk.name);
-        let stored = desk.tidings.position(&mark).await;
-        let stored = stored.map_err(|e| Fault::lost(format!("the log cannot be read: {e}")))?;
-        let known: BTreeMap<String, u32> =
-            stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let now: BTreeMap<String, u32> =
-            tables.iter().map(|table| (table.topic.to_string(), table.id)).collect();
-        if known == now {
-            return Ok(());
-        }
-        let is_new = |table: &&Captured| known.get(table.topic.as_str()).is_some_and(|id| *id != table.id);
-        for table in tables.iter().filter(is_new).filter(|_| !is_begun) {
-            let table = table.quoted();
-            tracing::error!(source = desk.name, table, "a table was dropped and made anew: {MADE_ANEW}");
-            desk.report.complain(&format!("table {table} was dropped and made anew: {MADE_ANEW}"));
-        }
-        let value = serde_json::to_vec(&now).expect("names and numbers");
-        desk.mark(Mark { name: mark, value: Some(value.into()) }).await
+    /// How far the database has written.
+    pub async fn written(&self) -> Result<Lsn, Fault> {
+        let query = "select pg_current_wal_lsn()::text";
+        let row = self.client.query_one(query, &[]).await.map_err(|e| failed(&e))?;
+        row.get::<_, &str>(0)
+            .parse()
+            .map_err(|()| Fault::lost("PostgreSQL does not say how far it has written"))
     }
 
     /// Makes the topics of `tables` the source's own, once what the settings say of each is found to fit it.

@@ -6,6 +6,7 @@
 use super::catalog::{Captured, Catalog};
 use super::line::{self, Line};
 use super::place::{self, Place, Stored};
+use super::roster::{self, Roster};
 use super::sentence::{literal, quoted};
 use super::slot::{self, Abilities};
 use super::stream::Stream;
@@ -61,6 +62,18 @@ impl Logical {
             }
             None => self.begin(desk, &mut catalog, &mut line, &tables, &system).await?,
         };
+        let stored = |place| Stored::new(&name, &system, place, false);
+        let mut roster = match is_begun {
+            true => Roster::begin(desk, &tables, false).await?,
+            false => Roster::read(desk, &mut tables, settings.snapshot).await?,
+        };
+        let replaced = roster.replaced(&tables);
+        let until = if replaced.is_empty() {
+            self.take_rows(desk, &mut catalog, &mut line, &mut roster, &mut tables, &stored(place)).await?;
+            None
+        } else {
+            Some(catalog.written().await?)
+        };
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages {})",
             quoted(&name),
@@ -71,14 +84,41 @@ impl Logical {
         line.start(&command).await?;
         desk.report.streaming();
         desk.report.position(place.whole.to_string());
-        catalog.compare(desk, &tables, is_begun).await?;
-        let watch = monitor::start(&self.address, &desk.report, &name, settings, tables.clone());
-        let stored = move |place| Stored::new(&name, &system, place, false);
-        let stream = Stream::new(desk, line, catalog, tables, place, stored);
-        tokio::select! {
-            done = stream.run(settings.heartbeat_ms) => done,
-            fault = watch => Err(fault.unwrap_or_else(|_| Fault::lost("nobody looks after the slot any more"))),
+        let is_replaced = |table: &Captured| replaced.iter().any(|other| other.topic == table.topic);
+        let own: Vec<_> = tables.iter().filter(|table| !is_replaced(table)).cloned().collect();
+        let watch = monitor::start(&self.address, &desk.report, &name, settings, own.clone());
+        let stream = Stream::new(desk, line, catalog, [own, replaced].concat(), place, stored);
+        stream.run(settings.heartbeat_ms, until, watch).await?;
+        // All that tables said that were replaced is in the log; the next run begins with what these have.
+        roster.replace(desk, &tables).await
+    }
+
+    /// Tables that came later begin with the rows that they have, as a slot made for it sees them: what the stream says of
+    /// them from before that is passed over.
+    async fn take_rows(
+        &self,
+        desk: &Desk,
+        catalog: &mut Catalog,
+        line: &mut Line,
+        roster: &mut Roster,
+        tables: &mut [Captured],
+        stored: &Stored,
+    ) -> Result<(), Fault> {
+        let due = roster.due(tables);
+        if due.is_empty() {
+            return Ok(());
         }
+        roster::tell(desk, &due);
+        desk.report.snapshot();
+        let name = format!("tidings_rows_{:08x}", getrandom::u32().unwrap_or(std::process::id()));
+        let at = slot::create(line, &name, slot::Kind::Temporary).await?;
+        snapshot::take(line, catalog, desk, &due, at, stored).await?;
+        line.query(&format!("DROP_REPLICATION_SLOT {}", quoted(&name))).await?;
+        roster.taken(desk, &due, Some(at)).await?;
+        for table in tables.iter_mut().filter(|table| due.iter().any(|due| due.id == table.id)) {
+            table.since = at;
+        }
+        Ok(())
     }
 
     /// The first run with this slot: from now on, or from the rows that are there.
@@ -105,7 +145,8 @@ impl Logical {
                     desk.mark(place::mark(&desk.name, &stored(Place::default(), true))).await?;
                     desk.report.snapshot();
                 }
-                slot::create(line, &name, self.settings.snapshot).await.map_err(|error| match error {
+                let kind = if self.settings.snapshot { slot::Kind::WithSnapshot } else { slot::Kind::Bare };
+                slot::create(line, &name, kind).await.map_err(|error| match error {
                     line::Error::Refused(refusal) if refusal.state == "42501" => Fault::setting(format!(
                         "{}; run alter role ... replication, or set mode = \"triggers\" for this source",
                         refusal.text

@@ -13,6 +13,7 @@ mod outbox;
 mod pgoutput;
 mod place;
 mod queue;
+mod roster;
 mod row;
 mod sentence;
 mod slot;
@@ -45,6 +46,7 @@ impl Postgres {
         Ok(Self { mode: settings.mode, logical: Logical { settings, address } })
     }
 
+    /// Ends well where the next run has to begin at once: with other tables.
     async fn try_run(&mut self, desk: &Desk) -> Result<(), Fault> {
         let settings = &self.logical.settings;
         let bell = Arc::new(Notify::new());
@@ -69,6 +71,13 @@ impl Postgres {
                 self.logical.run(desk, catalog, &abilities).await
             }
             Mode::Triggers => {
+                if settings.messages {
+                    let why =
+                        abilities.check_stream().err().map(|why| format!(": {why}")).unwrap_or_default();
+                    return Err(Fault::setting(format!(
+                        "`messages` needs logical replication{why}; or take it out of the source's settings"
+                    )));
+                }
                 if abilities.version < 130_000 {
                     return Err(Fault::setting("capturing by triggers needs PostgreSQL 13 or later"));
                 }
@@ -80,9 +89,10 @@ impl Postgres {
 
 impl Driver for Postgres {
     async fn run(&mut self, desk: &Desk) -> Fault {
-        match self.try_run(desk).await {
-            Ok(()) => Fault::lost("the stream ended"),
-            Err(fault) => fault,
+        loop {
+            if let Err(fault) = self.try_run(desk).await {
+                return fault;
+            }
         }
     }
 }

@@ -3,12 +3,19 @@
 //! Never: disturbs the stream; where it cannot ask, numbers are missing.
 
 use super::catalog::{Captured, Catalog, dropped};
+use super::lsn::Lsn;
 use super::slot;
 use crate::postgres::Address;
 use crate::source::{Fault, Settings};
 use std::time::Duration;
 use tidings_engine::SourceReport;
 use tokio_util::task::AbortOnDropHandle;
+
+/// Why a stream has to end, and how far it goes before.
+pub struct Ending {
+    pub fault: Fault,
+    pub at: Lsn,
+}
 
 /// Reports every few seconds until it is dropped, or one of `tables` was, which it answers.
 pub fn start(
@@ -17,7 +24,7 @@ pub fn start(
     name: &str,
     settings: &Settings,
     tables: Vec<Captured>,
-) -> AbortOnDropHandle<Fault> {
+) -> AbortOnDropHandle<Ending> {
     let (address, report, name) = (address.clone(), report.clone(), name.to_owned());
     let (alarm, source) = (settings.retained_bytes_alarm, settings.name.clone());
     let every = Duration::from_millis(settings.heartbeat_ms.clamp(100, 10_000));
@@ -38,8 +45,10 @@ pub fn start(
                         );
                     }
                     is_alarmed = retained > alarm;
-                    if let Ok(Some(table)) = catalog.gone(&tables).await {
-                        return dropped(table);
+                    if let Ok(Some(table)) = catalog.gone(&tables).await
+                        && let Ok(at) = catalog.written().await
+                    {
+                        return Ending { fault: dropped(table), at };
                     }
                     tokio::time::sleep(every).await;
                 }

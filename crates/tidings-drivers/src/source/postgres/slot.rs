@@ -178,14 +178,26 @@ pub async fn find(catalog: &Catalog, name: &str) -> Result<Option<Slot>, Fault> 
     }))
 }
 
-/// Makes the slot, and answers where its stream begins. With `with_snapshot` the line is then in a transaction that sees
-/// exactly what was committed before.
-pub async fn create(line: &mut Line, name: &str, with_snapshot: bool) -> Result<Lsn, line::Error> {
-    if with_snapshot {
+/// What a slot is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The stream alone.
+    Bare,
+    /// The rows that are there, and then the stream.
+    WithSnapshot,
+    /// Only the rows that are there: it is gone with the line.
+    Temporary,
+}
+
+/// Makes a slot, and answers where its stream begins. Unless it is [`Kind::Bare`], the line is then in a transaction that
+/// sees exactly what was committed before.
+pub async fn create(line: &mut Line, name: &str, kind: Kind) -> Result<Lsn, line::Error> {
+    if kind != Kind::Bare {
         line.query("begin transaction isolation level repeatable read read only").await?;
     }
-    let snapshot = if with_snapshot { "USE_SNAPSHOT" } else { "NOEXPORT_SNAPSHOT" };
-    let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {snapshot}", quoted(name));
+    let temporary = if kind == Kind::Temporary { "TEMPORARY " } else { "" };
+    let snapshot = if kind == Kind::Bare { "NOEXPORT_SNAPSHOT" } else { "USE_SNAPSHOT" };
+    let command = format!("CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput {snapshot}", quoted(name));
     let rows = line.query(&command).await?;
     Ok(rows.first().and_then(|row| row.text(1).parse().ok()).unwrap_or_default())
 }

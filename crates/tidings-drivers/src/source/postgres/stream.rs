@@ -8,6 +8,7 @@ use super::catalog::{Captured, Catalog};
 use super::form::Form;
 use super::line::{Frame, Line};
 use super::lsn::Lsn;
+use super::monitor::Ending;
 use super::pgoutput::{self, Message, Old, Relation, Tuple, Value};
 use super::place::{self, Place, Stored};
 use super::queue::{Piece, Queue};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidings_engine::Capture;
 use tidings_model::{NewEvent, Timestamp, Topic};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Commits in quick succession are confirmed together.
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
@@ -73,7 +75,12 @@ struct Open {
 enum Known {
     /// Not captured.
     Other,
-    Table(Arc<Layout>, Vec<Form>),
+    Table {
+        layout: Arc<Layout>,
+        forms: Vec<Form>,
+        /// What was committed before this is in the log already.
+        since: Lsn,
+    },
 }
 
 impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
@@ -106,8 +113,14 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
         }
     }
 
-    /// Runs until something breaks.
-    pub async fn run(mut self, heartbeat_ms: u64) -> Result<(), Fault> {
+    /// Runs until something breaks, or until everything up to `until` is in the log, or up to where `ending` says.
+    pub async fn run(
+        mut self,
+        heartbeat_ms: u64,
+        mut until: Option<Lsn>,
+        mut ending: AbortOnDropHandle<Ending>,
+    ) -> Result<(), Fault> {
+        let mut done = Ok(());
         let heartbeat = Duration::from_millis(heartbeat_ms.max(10));
         let mut commit: Option<Commit> = None;
         loop {
@@ -118,13 +131,21 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
                 commit = piece.map(|piece| self.commit(piece));
                 self.is_committing = commit.is_some();
             }
+            if until.is_some_and(|until| self.safe.whole >= until) && !self.is_committing {
+                return done;
+            }
             let unconfirmed = self.safe.whole > self.confirmed;
-            let pause = if unconfirmed { CONFIRM_EVERY } else { heartbeat };
+            let pause = if unconfirmed || until.is_some() { CONFIRM_EVERY } else { heartbeat };
             let frame = tokio::select! {
                 biased;
                 done = async { commit.as_mut().expect("checked").await }, if commit.is_some() => {
                     (commit, self.is_committing) = (None, false);
                     self.committed(done?).await?;
+                    continue;
+                }
+                said = &mut ending, if done.is_ok() => {
+                    let said = said.map_err(|_| Fault::lost("nobody looks after the slot any more"))?;
+                    (until, done) = (Some(said.at), Err(said.fault));
                     continue;
                 }
                 frame = self.line.frame(), if !self.queue.is_full() => frame?,
@@ -299,10 +320,14 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
     }
 
     fn push(&mut self, relation: u32, change: impl FnOnce(&[Form]) -> Change) {
-        let (Some(Known::Table(layout, forms)), Some(open)) = (self.relations.get(&relation), &self.open)
+        let (Some(Known::Table { layout, forms, since }), Some(open)) =
+            (self.relations.get(&relation), &self.open)
         else {
             return;
         };
+        if self.read.part < *since {
+            return;
+        }
         for event in events(layout, &open.moment, change(forms)) {
             self.queue.push(event, false);
         }
@@ -312,12 +337,16 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
     fn said(&mut self, is_transactional: bool, end: Lsn, prefix: &str, content: &Bytes) {
         let is_new = if is_transactional { self.is_new() } else { end > self.read.whole };
         if is_new {
-            match message(prefix, content, &self.desk.name) {
-                Ok(event) => match self.desk.tidings.check_message(&event) {
-                    Ok(()) => self.queue.push(event, true),
-                    Err(why) => self.desk.report.complain(&format!("a message was left out: {why}")),
-                },
-                Err(why) => self.desk.report.complain(&format!("a message was left out: {why}")),
+            let checked = message(prefix, content, &self.desk.name).and_then(|event| {
+                self.desk.tidings.check_message(&event).map_err(|why| why.to_string()).map(|()| event)
+            });
+            match checked {
+                Ok(event) => self.queue.push(event, true),
+                Err(why) => {
+                    tracing::warn!(source = self.desk.name, prefix, why, "a message was left out");
+                    let said = format!("a message with the prefix {prefix:?} was left out: {why}");
+                    self.desk.report.complain(&said);
+                }
             }
         }
         if is_transactional {
@@ -352,7 +381,8 @@ impl<'a, S: Fn(Place) -> Stored> Stream<'a, S> {
             None if table.identity == 'd' => flagged(),
             None => Vec::new(),
         };
-        Ok(Known::Table(Arc::new(Layout { topic: table.topic.clone(), columns, key }), forms))
+        let layout = Arc::new(Layout { topic: table.topic.clone(), columns, key });
+        Ok(Known::Table { layout, forms, since: table.since })
     }
 }
 
@@ -377,9 +407,9 @@ fn message(prefix: &str, content: &Bytes, source: &str) -> Result<NewEvent, Stri
     if prefix == PREFIX {
         return NewEvent::parse_addressed(content).map_err(|e| e.to_string());
     }
-    let topic = Topic::parse(prefix).map_err(|e| format!("prefix {prefix:?}: {e}"))?;
+    let topic = Topic::parse(prefix).map_err(|e| format!("the prefix is no topic: {e}"))?;
     let data: &serde_json::value::RawValue =
-        serde_json::from_slice(content).map_err(|_| format!("the content for {prefix} is no JSON"))?;
+        serde_json::from_slice(content).map_err(|_| "its content is no JSON".to_owned())?;
     let mut event = NewEvent::new(topic, data.get().as_bytes().to_vec());
     event.source = Some(source.into());
     Ok(event)

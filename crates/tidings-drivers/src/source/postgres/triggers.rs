@@ -10,6 +10,7 @@ use super::form::{Form, members};
 use super::outbox::Outbox;
 use super::place;
 use super::queue::Queue;
+use super::roster::{self, Roster};
 use super::row::{Change, Layout, Moment, Values, events};
 use super::sentence::{failed, quoted};
 use crate::source::{Desk, Fault, Settings};
@@ -40,9 +41,6 @@ struct Stored {
     /// Of what this further one sees, everything up to here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<(String, Reached)>,
-    /// The rows that were there before are not yet all in the log.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    is_unfinished: bool,
 }
 
 /// The last number of a transaction, and the number of a row in it.
@@ -57,6 +55,8 @@ struct Run<'a> {
     desk: &'a Desk,
     catalog: Catalog,
     tables: Vec<Captured>,
+    /// Those that begin with the rows that they have.
+    due: Vec<Captured>,
     outbox: Outbox,
     stored: Stored,
 }
@@ -75,18 +75,28 @@ pub async fn run(
     bell: Arc<Notify>,
 ) -> Result<(), Fault> {
     let names: Vec<String> = settings.tables.iter().map(|table| table.name.clone()).collect();
-    let tables = catalog.tables(&names, &settings.prefix).await?;
+    let mut tables = catalog.tables(&names, &settings.prefix).await?;
     catalog.take(desk, &tables, settings).await?;
     let outbox = Outbox::of(&catalog, name(settings)).await?;
     outbox.install(&mut catalog, &tables).await?;
-    let stored = place::read::<Stored>(desk).await?.filter(|s| s.outbox == outbox.name && !s.is_unfinished);
-    let is_new = stored.is_none();
-    let stored = stored.unwrap_or_else(|| Stored { outbox: outbox.name.clone(), ..Stored::default() });
-    let mut run = Run { desk, catalog, tables, outbox, stored };
-    if is_new && settings.snapshot {
-        desk.report.snapshot();
-        run.snapshot().await?;
+    let stored = place::read::<Stored>(desk).await?.filter(|stored| stored.outbox == outbox.name);
+    let mut roster = match stored {
+        None => Roster::begin(desk, &tables, settings.snapshot).await?,
+        Some(_) => Roster::read(desk, &mut tables, settings.snapshot).await?,
+    };
+    let due = roster.due(&tables);
+    if stored.is_some() {
+        roster::tell(desk, &due);
     }
+    let stored = stored.unwrap_or_else(|| Stored { outbox: outbox.name.clone(), ..Stored::default() });
+    let known = [tables.clone(), roster.replaced(&tables)].concat();
+    let mut run = Run { desk, catalog, tables: known, due, outbox, stored };
+    while !run.due.is_empty() {
+        desk.report.snapshot();
+        run.pass().await?;
+    }
+    roster.taken(desk, &tables, None).await?;
+    run.tables = tables;
     if let Some(seen) = &run.stored.seen {
         // What a break has kept from being deleted.
         let delete = format!(
@@ -98,14 +108,15 @@ pub async fn run(
     let listen = format!("listen {}", quoted(&run.outbox.name));
     run.catalog.client.batch_execute(&listen).await.map_err(|e| failed(&e))?;
     desk.report.streaming();
-    run.catalog.compare(desk, &run.tables, is_new).await?;
     let mut looked_at = Instant::now();
     loop {
         run.pass().await?;
         if looked_at.elapsed() >= Duration::from_secs(1) {
             looked_at = Instant::now();
-            if let Some(table) = run.catalog.gone(&run.tables).await? {
-                return Err(dropped(table));
+            if let Some(fault) = run.catalog.gone(&run.tables).await?.map(dropped) {
+                // What it said before.
+                run.pass().await?;
+                return Err(fault);
             }
         }
         let _ = tokio::time::timeout(Duration::from_millis(settings.poll_ms.max(1)), bell.notified()).await;
@@ -118,10 +129,13 @@ pub fn name(settings: &Settings) -> String {
 }
 
 impl Run<'_> {
-    /// Takes everything that is committed now and was not at the last pass.
+    /// Takes everything that is committed now and was not at the last pass. A table that begins with its rows has what
+    /// this sees among them; unless the pass is the rest of an earlier one, they are taken with it.
     async fn pass(&mut self) -> Result<(), Fault> {
-        let Self { desk, catalog, tables, outbox, stored } = self;
-        let begin = "begin isolation level repeatable read";
+        let Self { desk, catalog, tables, due, outbox, stored } = self;
+        // However long it takes: none of the tables read is one that others lock for long.
+        let begin = "begin isolation level repeatable read; set local statement_timeout = 0; \
+            set local lock_timeout = '30s'";
         catalog.client.batch_execute(begin).await.map_err(|e| failed(&e))?;
         let (now, after) = match &stored.part {
             Some((now, after)) => (now.clone(), *after),
@@ -131,26 +145,28 @@ impl Run<'_> {
                 (row.get(0), Reached::default())
             }
         };
-        let due = format!(
+        let waiting = format!(
             "from {} where pg_visible_in_snapshot(xid, $1::text::pg_snapshot) \
              and ($2::text is null or not pg_visible_in_snapshot(xid, $2::text::pg_snapshot))",
             outbox.quoted()
         );
         // All questions come before the rows: the answer to one would have to wait behind them.
-        let query = format!("select distinct relation {due}");
+        let query = format!("select distinct relation {waiting}");
         let found = catalog.client.query(&query, &[&now, &stored.seen]).await.map_err(|e| failed(&e))?;
-        if found.is_empty() && stored.part.is_none() {
+        let is_rest = stored.part.is_some();
+        if found.is_empty() && !is_rest && due.is_empty() {
             return catalog.client.batch_execute("rollback").await.map_err(|e| failed(&e));
         }
         let mut known: HashMap<u32, Known> = HashMap::new();
         for row in found {
             let relation: u32 = row.get(0);
-            if let Some(table) = tables.iter().find(|table| table.id == relation) {
+            let is_due = due.iter().any(|table| table.id == relation);
+            if let Some(table) = tables.iter().find(|table| table.id == relation && !is_due) {
                 known.insert(relation, Known::ask(catalog, table).await?);
             }
         }
         let query = format!(
-            "with due as materialized (select id, max(id) over (partition by xid) as last {due}) \
+            "with due as materialized (select id, max(id) over (partition by xid) as last {waiting}) \
              select d.last, o.id, o.xid::text, o.made_at, o.relation, o.operation, o.old::text, o.new::text \
              from due d join {} o on o.id = d.id where (d.last, d.id) > ($3, $4) order by d.last, d.id",
             outbox.quoted()
@@ -200,6 +216,10 @@ impl Run<'_> {
             (stored.seen, stored.part) = (Some(now.clone()), None);
             commit(desk, Vec::new(), stored).await?;
         }
+        if !is_rest {
+            self.take_rows(&now).await?;
+        }
+        let Self { desk, catalog, outbox, .. } = self;
         desk.report.position(now.clone());
         desk.report.lag(Some(Duration::ZERO));
         let table = outbox.quoted();
@@ -214,42 +234,25 @@ impl Run<'_> {
         catalog.client.batch_execute("commit").await.map_err(|e| failed(&e))
     }
 
-    /// The rows that are there already, as one snapshot sees them; the first pass begins behind it.
-    async fn snapshot(&mut self) -> Result<(), Fault> {
-        let Self { desk, catalog, tables, stored, .. } = self;
-        stored.is_unfinished = true;
-        commit(desk, Vec::new(), stored).await?;
-        catalog
-            .client
-            .batch_execute("begin isolation level repeatable read read only")
-            .await
-            .map_err(|e| failed(&e))?;
-        let row = catalog
-            .client
-            .query_one("select pg_current_snapshot()::text", &[])
-            .await
-            .map_err(|e| failed(&e))?;
-        let now: String = row.get(0);
-        for table in tables.iter() {
-            let mut moment = Moment::new(&desk.name, 0, desk.tidings.clock().now(), &now);
+    /// The rows of the tables that begin with them, as this pass sees the database.
+    async fn take_rows(&mut self, now: &str) -> Result<(), Fault> {
+        let Self { desk, catalog, due, stored, .. } = self;
+        for table in due.drain(..) {
+            let mut moment = Moment::new(&desk.name, 0, desk.tidings.clock().now(), now);
             moment.context.extend_from_slice(b",\"snapshot\":true");
-            let mut known = Known::ask(catalog, table).await?;
+            let mut known = Known::ask(catalog, &table).await?;
             let mut queue: Queue<()> = Queue::default();
             if desk.tidings.log().bounds(&table.topic).is_some_and(|b| b.tail > Offset::ZERO) {
-                known
-                    .events(&moment, ("truncate", None, None))
-                    .into_iter()
-                    .for_each(|event| queue.push(event, false));
+                let emptied = known.events(&moment, ("truncate", None, None));
+                emptied.into_iter().for_each(|event| queue.push(event, false));
             }
             let only = if table.is_partitioned { "" } else { "only " };
             let query = format!("select row_to_json(t)::text from {only}{} t", table.quoted());
             let none: [&(dyn ToSql + Sync); 0] = [];
             let mut rows = pin!(catalog.client.query_raw(&query, none).await.map_err(|e| failed(&e))?);
             while let Some(row) = rows.try_next().await.map_err(|e| failed(&e))? {
-                known
-                    .events(&moment, ("insert", None, row.get(0)))
-                    .into_iter()
-                    .for_each(|event| queue.push(event, false));
+                let inserted = known.events(&moment, ("insert", None, row.get(0)));
+                inserted.into_iter().for_each(|event| queue.push(event, false));
                 queue.reached(());
                 while queue.is_full() {
                     let Some(piece) = queue.piece() else { break };
@@ -262,9 +265,7 @@ impl Run<'_> {
                 commit(desk, piece.events, stored).await?;
             }
         }
-        catalog.client.batch_execute("commit").await.map_err(|e| failed(&e))?;
-        (stored.is_unfinished, stored.seen) = (false, Some(now));
-        commit(desk, Vec::new(), stored).await
+        Ok(())
     }
 }
 

@@ -1,7 +1,10 @@
 //! Native events over Socket.IO: subscribe, publish, resume.
 
+use super::protocol::{open, poll, say, socket, text};
 use super::*;
+use futures_util::SinkExt as _;
 use std::collections::BTreeSet;
+use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test]
 async fn subscribe_and_publish_are_answered_with_cursors_and_bounded_by_grants() {
@@ -45,6 +48,39 @@ async fn subscribe_and_publish_are_answered_with_cursors_and_bounded_by_grants()
         clients.disconnect(&name).await;
     }
     clients.end().await;
+}
+
+/// What a client attaches as bytes is refused, and not waited for.
+#[tokio::test]
+async fn bytes_are_refused_with_an_answer() {
+    let server = Server::start().await;
+    let token = server.token(&["--publish", "orders"]).await;
+    let connect = format!("40{}", json!({ "token": token }));
+    let asked =
+        "451-7[\"publish\",{\"topic\":\"orders\",\"event\":{\"data\":{\"_placeholder\":true,\"num\":0}}}]";
+    let unanswered = "451-[\"subscribe\",{\"_placeholder\":true,\"num\":0}]";
+    let code = |text: &str, start: &str| {
+        let rest = text.strip_prefix(start).unwrap_or_else(|| panic!("{text}"));
+        let told: Value = serde_json::from_str(rest.strip_suffix(']').unwrap()).unwrap();
+        assert_eq!(told["code"], "event_invalid", "{text}");
+    };
+    let sid = open(&server).await;
+    assert_eq!(say(&server, &sid, connect.clone()).await, 200);
+    poll(&server, &sid).await;
+    assert_eq!(say(&server, &sid, format!("{asked}\u{1e}bAQID\u{1e}{unanswered}\u{1e}bAQID")).await, 200);
+    let packets = poll(&server, &sid).await;
+    let (answer, error) = packets.split_once('\u{1e}').unwrap();
+    code(answer, "437[");
+    code(error, "42[\"error\",");
+    let mut ws = socket(&server, "EIO=4&transport=websocket").await;
+    ws.send(Message::text(connect)).await.unwrap();
+    while !text(&mut ws).await.unwrap().starts_with("42[\"connected\"") {}
+    for packet in [asked, "451-[\"nobody's\",{\"_placeholder\":true,\"num\":0}]", unanswered] {
+        ws.send(Message::text(packet)).await.unwrap();
+        ws.send(Message::binary(vec![1, 2, 3])).await.unwrap();
+    }
+    code(&text(&mut ws).await.unwrap(), "437[");
+    code(&text(&mut ws).await.unwrap(), "42[\"error\",");
 }
 
 fn way_data(way: Way) -> Value {

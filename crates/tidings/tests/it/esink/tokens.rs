@@ -83,3 +83,21 @@ async fn exactly_one_row_of_postgresql_is_a_user() {
 async fn exactly_one_row_of_mariadb_is_a_user() {
     exactly_one_row_is_a_user(Kind::MariaDb).await;
 }
+
+#[tokio::test]
+async fn a_table_of_tokens_that_is_not_there_is_said_at_the_start() {
+    let database = Database::start(Kind::Postgres);
+    let settings = format!(
+        "[databases.app]\nurl = \"{}\"\n[socketio]\nrecheck_ms = 200\n[esink]\nsecurity_token = \"{SECURITY}\"\n\
+         auth_database = \"app\"\nauth_table = \"tokens\"\nauth_column = \"token\"\n",
+        database.url()
+    );
+    let server = super::server(&settings).await;
+    let said = async |what: &str| {
+        crate::harness::until(what, || std::future::ready(server.log().contains(what))).await;
+    };
+    said("clients' tokens cannot be looked up").await;
+    assert!(server.log().contains("relation \"tokens\" does not exist"), "{}", server.log());
+    database.write("create table tokens (id int, token text)");
+    said("can be looked up again").await;
+}

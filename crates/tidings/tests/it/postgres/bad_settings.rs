@@ -57,6 +57,9 @@ async fn a_database_that_keeps_too_little_is_said() {
     db.run("create table items (id int primary key)").await;
     let (.., sentence) = says(&source(&db.url(), &["items"], "mode = \"logical\"")).await;
     assert!(sentence.contains("wal_level = logical"), "{sentence}");
+    // Without a mode it would be triggers, to which an application's messages do not get.
+    let (.., sentence) = says(&source(&db.url(), &["items"], "messages = true")).await;
+    assert!(sentence.contains("`messages`") && sentence.contains("wal_level = logical"), "{sentence}");
 }
 
 #[tokio::test]
@@ -87,6 +90,8 @@ async fn settings_that_mean_nothing_are_refused_at_the_start() {
         (source(url, &["a"], "snapshots = true"), "unknown field"),
         (source(url, &["a"], "").repeat(2), "two of this name"),
         (source(url, &["a"], "").replace("shop", "My Shop"), "lower-case"),
+        (source(url, &["a"], "slot = \"My-Slot\""), "`slot` has 1 to 63 lower-case"),
+        (source(url, &["a"], "mode = \"triggers\"\nmessages = true"), "`messages` means nothing"),
     ] {
         let (dir, path) = settings_file(&text);
         let program = crate::harness::Program::new();

@@ -139,6 +139,11 @@ async fn the_application_publishes_within_its_own_transaction() {
     let rows = events(&server, "items", 2).await;
     assert_eq!(names(&rows), ["insert", "insert"]);
     assert_eq!(read(&server, "news").await.len(), 2);
+    let status = super::status(&server).await;
+    assert_eq!(status["database"], format!("127.0.0.1:{}/postgres", db.peer.port()));
+    let told = status["error"]["text"].as_str().unwrap();
+    assert!(told.starts_with("a message with the prefix \"items\" was left out"), "{told}");
+    assert!(server.log().contains("a message was left out"));
 }
 
 #[tokio::test]

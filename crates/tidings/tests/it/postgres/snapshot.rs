@@ -74,6 +74,58 @@ async fn a_snapshot_joins_the_stream_while_everybody_writes() {
     joins_the_stream("").await;
 }
 
+/// A table that is named later begins with its rows too, and joins what the stream says of it from before and after.
+async fn joins_later(mode: &str) {
+    let db = Database::start().await;
+    db.run(
+        "create table marks (id int primary key); create table items (id int primary key, n int); \
+         insert into items select i, 0 from generate_series(1, 20000) i; insert into marks values (0); \
+         create publication everything for all tables",
+    )
+    .await;
+    let more = format!("snapshot = true\nheartbeat_ms = 200\n{mode}");
+    let (_dir, path) = super::settings_file(&source(&db.url(), &["marks"], &more));
+    let mut server = crate::harness::Server::start_to_restart(&["--config", &path]).await;
+    events(&server, "marks", 1).await;
+    server.kill().await;
+    // In what is still to be read, and among the rows.
+    db.run("insert into items select i, 1 from generate_series(20001, 21000) i; delete from items where id % 7 = 1").await;
+    std::fs::write(&path, source(&db.url(), &["marks", "items"], &more)).expect("settings");
+    let writer = db.connect().await;
+    let (tx, mut stop) = tokio::sync::oneshot::channel::<()>();
+    let writing = tokio::spawn(async move {
+        let mut n = 30_000;
+        while stop.try_recv().is_err() {
+            n += 1;
+            let text = format!(
+                "insert into items values ({n}, 0); update items set n = n + 1 where id % 977 = {}",
+                n % 977
+            );
+            writer.batch_execute(&text).await.expect("writes");
+        }
+    });
+    server.launch().await;
+    super::until_state(&server, "streaming").await;
+    server.crash_and_restart().await;
+    level(&server, &db, "marks", 1).await;
+    tx.send(()).expect("it writes");
+    writing.await.expect("it ends");
+    level(&server, &db, "marks", 2).await;
+    let all = read(&server, "items").await;
+    assert_eq!(all.iter().filter(|e| e["name"] == "truncate").count(), 0);
+    assert_eq!(folded(&all), table(&db, "items").await);
+}
+
+#[tokio::test]
+async fn a_table_that_is_named_later_joins_the_stream() {
+    joins_later("publication = \"everything\"").await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_named_later_joins_what_triggers_say() {
+    joins_later("mode = \"triggers\"").await;
+}
+
 #[tokio::test]
 async fn a_snapshot_that_was_broken_off_is_begun_anew() {
     let db = Database::start().await;

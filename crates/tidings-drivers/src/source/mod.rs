@@ -8,6 +8,7 @@ mod fault;
 mod looks;
 mod mysql;
 mod postgres;
+mod roster;
 mod settings;
 mod supervisor;
 

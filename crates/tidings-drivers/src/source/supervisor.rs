@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Instant;
 use tidings_engine::{Capture, Services, SourceReport, Tidings, TopicSettings};
 use tidings_log::Mark;
-use tidings_model::{Code, Principal, TopicName};
+use tidings_model::{Code, Offset, Principal, TopicName};
 
 /// How one kind of database is read in one mode.
 pub trait Driver: Send + 'static {
@@ -41,6 +41,11 @@ impl Desk {
         let mode = settings.mode().as_str(kind);
         let report = tidings.sources().register(&name, kind.as_str(), mode, &database);
         Self { name, database, tidings: tidings.clone(), report }
+    }
+
+    /// Whether a topic has had any event, so that whoever follows it has to be told when it begins anew.
+    pub fn has_events(&self, topic: &TopicName) -> bool {
+        self.tidings.log().bounds(topic).is_some_and(|bounds| bounds.tail > Offset::ZERO)
     }
 
     /// Makes `topics` this source's own; those that it had beside them are anybody's again.

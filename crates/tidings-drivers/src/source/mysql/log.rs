@@ -13,6 +13,7 @@ use super::position::{Mark, Position};
 use super::snapshot::Sink;
 use super::visible::Visible;
 use super::{schema, snapshot};
+use crate::source::roster::{self, Roster};
 use crate::source::{Desk, Fault, Settings};
 use mysql_async::Conn;
 use std::collections::BTreeMap;
@@ -47,22 +48,36 @@ impl Driver {
         let captured = captured::find(&mut connection, &self.place, &self.settings).await?;
         desk.take(captured.iter().map(|one| one.topic.clone()).collect(), &self.settings.tables).await?;
         let collations = schema::collations(&mut connection).await.map_err(fault)?;
+        let entries = || captured.iter().map(|one| (&one.topic, 0));
         let known = known(desk, &name).await?;
-        let mark = match known {
-            Some(mark) if !mark.snapshot => mark,
-            None if !self.settings.snapshot => {
-                let mark = Mark::at(snapshot::now(&mut connection, &server).await?, false);
+        let has_begun = known.is_some();
+        let (mark, mut roster) = match known {
+            Some(mark) => (mark, Roster::read(desk, entries(), self.settings.snapshot).await?),
+            None => {
+                let roster = Roster::begin(desk, entries(), self.settings.snapshot).await?;
+                let mark = Mark::at(snapshot::now(&mut connection, &server).await?);
                 keep(desk, &name, Vec::new(), &mark).await?;
-                mark
+                (mark, roster)
             }
-            begun => self.snapshot(desk, &mut connection, &server, &captured, begun.is_some()).await?,
         };
-        drop(connection);
         if matches!(mark.position, Position::MariaDb(_)) != server.is_mariadb {
             return Err(Fault::setting(
                 "the source stood in the binary log of another kind of server; give it another name",
             ));
         }
+        let is_due = |one: &&Arc<Captured>| roster.of(&one.topic).is_some_and(|entry| entry.is_due);
+        let due: Vec<_> = captured.iter().filter(is_due).cloned().collect();
+        if !due.is_empty() {
+            if has_begun {
+                due.iter().for_each(|one| roster::tell(desk, &one.table));
+            }
+            let at = take_rows(desk, &mut connection, &server, &due, &mark).await?;
+            roster.enter(desk, due.iter().map(|one| (&one.topic, 0)), false, Some(at)).await?;
+        }
+        let since = |one: &Arc<Captured>| Some((Arc::clone(one), roster.of(&one.topic)?.since.clone()?));
+        let mut joined: Vec<(Arc<Captured>, Position)> = captured.iter().filter_map(since).collect();
+        joined.retain(|(_, since)| !mark.position.contains(since));
+        drop(connection);
         let heartbeat = Duration::from_millis(self.settings.heartbeat_ms.max(100));
         let from = From { position: mark.position.clone(), server_id: self.server_id, heartbeat };
         let mut stream = Stream::open(&self.place, &from).await?;
@@ -71,7 +86,8 @@ impl Driver {
         desk.report.streaming();
         let (tx, rx) = mpsc::channel(delivery::QUEUE);
         let tables = Tables::new(captured.clone(), collations, self.place.clone(), server.is_mariadb);
-        let mut reader = Reader::new(&desk.name, self.place.clone(), from, captured, tables, mark, tx);
+        let mut reader =
+            Reader::new(&desk.name, self.place.clone(), from, captured, tables, mark, tx).joining(joined);
         let committing = delivery::commit_all(desk, &name, rx, visible);
         let reading = async move { reader.run(&mut stream).await };
         tokio::pin!(committing);
@@ -85,31 +101,29 @@ impl Driver {
             }
         }
     }
+}
 
-    async fn snapshot(
-        &self,
-        desk: &Desk,
-        connection: &mut Conn,
-        server: &Server,
-        captured: &[Arc<Captured>],
-        is_again: bool,
-    ) -> Result<Mark, Fault> {
-        desk.report.snapshot();
-        let position = snapshot::begin_at(connection, server).await?;
-        let name = mark_name(&desk.name);
-        let (source, position_text) = (desk.name.as_str().into(), Some(position.to_string()));
-        let origin = Origin { source, position: position_text, is_snapshot: true, ..Origin::default() };
-        let emptied = |one: &Arc<Captured>| change::truncate(one, &origin);
-        let emptied = if is_again { captured.iter().map(emptied).collect() } else { Vec::new() };
-        let mut lots = Lots { desk, name: &name, mark: Mark::at(position, true) };
-        lots.take(emptied, 0).await?;
-        for one in captured {
-            snapshot::rows(connection, one, &origin, &mut lots).await?;
+/// The rows of tables that begin with them. Answers with the position that they belong to: what the binary log says of
+/// them from before that is passed over.
+async fn take_rows(
+    desk: &Desk,
+    connection: &mut Conn,
+    server: &Server,
+    due: &[Arc<Captured>],
+    mark: &Mark,
+) -> Result<Position, Fault> {
+    desk.report.snapshot();
+    let position = snapshot::begin_at(connection, server).await?;
+    let (source, position_text) = (desk.name.as_str().into(), Some(position.to_string()));
+    let origin = Origin { source, position: position_text, is_snapshot: true, ..Origin::default() };
+    let mut lots = Lots { desk, name: &mark_name(&desk.name), mark };
+    for one in due {
+        if desk.has_events(&one.topic) {
+            lots.take(vec![change::truncate(one, &origin)], 0).await?;
         }
-        let mark = Mark::at(lots.mark.position, false);
-        keep(desk, &name, Vec::new(), &mark).await?;
-        Ok(mark)
+        snapshot::rows(connection, one, &origin, &mut lots).await?;
     }
+    Ok(position)
 }
 
 impl crate::source::Driver for Driver {
@@ -119,8 +133,8 @@ impl crate::source::Driver for Driver {
 }
 
 impl Mark {
-    fn at(position: Position, snapshot: bool) -> Self {
-        Self { position, snapshot, piece: None, prepared: BTreeMap::new() }
+    fn at(position: Position) -> Self {
+        Self { position, piece: None, prepared: BTreeMap::new() }
     }
 }
 
@@ -128,12 +142,12 @@ impl Mark {
 struct Lots<'a> {
     desk: &'a Desk,
     name: &'a str,
-    mark: Mark,
+    mark: &'a Mark,
 }
 
 impl Sink for Lots<'_> {
     async fn take(&mut self, events: Vec<NewEvent>, _: usize) -> Result<(), Fault> {
-        keep(self.desk, self.name, events, &self.mark).await
+        keep(self.desk, self.name, events, self.mark).await
     }
 }
 

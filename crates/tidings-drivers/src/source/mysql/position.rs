@@ -30,9 +30,6 @@ pub enum Gtid {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     pub position: Position,
-    /// The rows that were there before are still to be delivered, from their beginning.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub snapshot: bool,
     /// What has been delivered of the transaction that follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub piece: Option<Piece>,
@@ -79,6 +76,41 @@ impl Position {
         }
         set.values_mut().for_each(join);
         Some(Self::MySql(set))
+    }
+
+    /// Whether a transaction is complete here; it begins at a place of a file.
+    pub fn covers(&self, gtid: Option<&Gtid>, (file, begins): (&str, u64)) -> bool {
+        match (self, gtid) {
+            (Self::MariaDb(domains), Some(Gtid::MariaDb { domain, sequence, .. })) => {
+                domains.get(domain).is_some_and(|(_, newest)| sequence <= newest)
+            }
+            (Self::MySql(set), Some(Gtid::MySql { server, sequence })) => {
+                let has = |(first, last): &(u64, u64)| (*first..=*last).contains(sequence);
+                set.get(server).is_some_and(|runs| runs.iter().any(has))
+            }
+            // A file's number has more digits when they are used up.
+            (Self::File { name, place }, _) => {
+                (file.len(), file, begins) < (name.len(), name.as_str(), *place)
+            }
+            (Self::MariaDb(_) | Self::MySql(_), _) => false,
+        }
+    }
+
+    /// Whether everything that is complete at `other` is complete here.
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::MariaDb(here), Self::MariaDb(other)) => other
+                .iter()
+                .all(|(domain, (_, newest))| here.get(domain).is_some_and(|(_, here)| newest <= here)),
+            (Self::MySql(here), Self::MySql(other)) => other.iter().all(|(server, runs)| {
+                let here = here.get(server).map(Vec::as_slice).unwrap_or_default();
+                runs.iter().all(|(first, last)| here.iter().any(|(a, b)| a <= first && last <= b))
+            }),
+            (Self::File { name, place }, Self::File { name: other, place: at }) => {
+                (other.len(), other, at) <= (name.len(), name, place)
+            }
+            _ => false,
+        }
     }
 
     /// A transaction is complete; it ended at a place of a file.
@@ -180,6 +212,30 @@ mod tests {
     }
 
     #[test]
+    fn a_position_covers_what_was_complete_there() {
+        let spot = ("bin.000002", 100);
+        let mariadb = Position::mariadb("0-1-100,7-2-5").unwrap();
+        let gtid = |domain, sequence| Gtid::MariaDb { domain, server: 9, sequence };
+        let covered =
+            [(0, 100), (0, 101), (7, 5), (1, 1)].map(|(d, n)| mariadb.covers(Some(&gtid(d, n)), spot));
+        assert_eq!(covered, [true, false, true, false]);
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let mysql = Position::mysql(&format!("{uuid}:1-3:5")).unwrap();
+        let gtid = |sequence| Gtid::MySql { server: uuid.into(), sequence };
+        assert_eq!([3, 4, 5, 6].map(|n| mysql.covers(Some(&gtid(n)), spot)), [true, false, true, false]);
+        let file = Position::File { name: "bin.000002".into(), place: 100 };
+        let spots = [("bin.000002", 99), ("bin.000002", 100), ("bin.000001", 900), ("bin.1000000", 4)];
+        assert_eq!(spots.map(|spot| file.covers(None, spot)), [true, false, true, false]);
+        for (earlier, later) in [
+            (Position::mariadb("0-1-99").unwrap(), mariadb),
+            (Position::mysql(&format!("{uuid}:2-3:5")).unwrap(), mysql),
+            (Position::File { name: "bin.000002".into(), place: 4 }, file),
+        ] {
+            assert!(later.contains(&earlier) && later.contains(&later) && !earlier.contains(&later));
+        }
+    }
+
+    #[test]
     fn marks_come_back_as_they_were() {
         for position in [
             Position::mariadb("0-1-100").unwrap(),
@@ -188,7 +244,7 @@ mod tests {
         ] {
             let taken = BTreeMap::from([("items".to_owned(), 7)]);
             let piece = Some(Piece { transaction: "0-1-101".into(), taken });
-            let mark = Mark { position, snapshot: false, piece, prepared: BTreeMap::new() };
+            let mark = Mark { position, piece, prepared: BTreeMap::new() };
             let text = serde_json::to_string(&mark).unwrap();
             assert_eq!(serde_json::from_str::<Mark>(&text).unwrap(), mark, "{text}");
         }

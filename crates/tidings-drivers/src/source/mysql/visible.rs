@@ -157,7 +157,7 @@ mod tests {
         let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
         let position = Position::mysql(&format!("{uuid}:1-7")).unwrap();
         let piece = Some(Piece { transaction: format!("{uuid}:9"), taken: BTreeMap::new() });
-        let mark = Mark { position, snapshot: false, piece, prepared: BTreeMap::new() };
+        let mark = Mark { position, piece, prepared: BTreeMap::new() };
         let query = format!("select wait_for_executed_gtid_set('{uuid}:1-7,{uuid}:9', 1)");
         assert_eq!(executed(&mark), query);
     }

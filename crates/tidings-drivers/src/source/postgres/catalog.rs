@@ -7,6 +7,7 @@ use super::form::Form;
 use super::lsn::Lsn;
 use super::sentence::{failed, quoted};
 use crate::postgres::Address;
+use crate::source::roster::Roster;
 use crate::source::{Desk, Fault, Settings};
 use std::collections::HashMap;
 use std::future::Future;
@@ -45,10 +46,21 @@ pub struct Captured {
 }
 
 impl Captured {
+    /// How the roster knows it.
+    pub fn entry(&self) -> (&TopicName, u32) {
+        (&self.topic, self.id)
+    }
+
     /// The table as SQL takes it.
     pub fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
+}
+
+/// Of those of `tables` that were made anew, the ones that they have replaced: their last changes may still come.
+pub fn replaced(roster: &Roster<Lsn>, tables: &[Captured]) -> Vec<Captured> {
+    let other = |table: &Captured| roster.of(&table.topic).map(|entry| entry.id).filter(|id| *id != table.id);
+    tables.iter().filter_map(|table| other(table).map(|id| Captured { id, ..table.clone() })).collect()
 }
 
 /// A run ends with its table: the next one finds that of the same name, or says that there is none.

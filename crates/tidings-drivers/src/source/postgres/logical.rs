@@ -3,15 +3,16 @@
 //! Owns: how the pieces go together: what must be right, where to begin, the stream. Each run begins where the log says
 //! that the last one ended.
 
-use super::catalog::{Captured, Catalog};
+use super::catalog::{Captured, Catalog, replaced};
 use super::line::{self, Line};
+use super::lsn::Lsn;
 use super::place::{self, Place, Stored};
-use super::roster::{self, Roster};
 use super::sentence::{literal, quoted};
 use super::slot::{self, Abilities};
 use super::stream::Stream;
 use super::{monitor, snapshot};
 use crate::postgres::Address;
+use crate::source::roster::{self, Roster};
 use crate::source::{Desk, Fault, Settings};
 
 pub struct Logical {
@@ -63,13 +64,17 @@ impl Logical {
             None => self.begin(desk, &mut catalog, &mut line, &tables, &system).await?,
         };
         let stored = |place| Stored::new(&name, &system, place, false);
-        let mut roster = match is_begun {
-            true => Roster::begin(desk, &tables, false).await?,
-            false => Roster::read(desk, &mut tables, settings.snapshot).await?,
+        let entries = tables.iter().map(Captured::entry);
+        let mut roster: Roster<Lsn> = match is_begun {
+            true => Roster::begin(desk, entries, false).await?,
+            false => Roster::read(desk, entries, settings.snapshot).await?,
         };
-        let replaced = roster.replaced(&tables);
+        let replaced = replaced(&roster, &tables);
         let until = if replaced.is_empty() {
-            self.take_rows(desk, &mut catalog, &mut line, &mut roster, &mut tables, &stored(place)).await?;
+            self.take_rows(desk, &mut catalog, &mut line, &mut roster, &tables, &stored(place)).await?;
+            for table in &mut tables {
+                table.since = roster.of(&table.topic).and_then(|entry| entry.since).unwrap_or_default();
+            }
             None
         } else {
             Some(catalog.written().await?)
@@ -84,13 +89,15 @@ impl Logical {
         line.start(&command).await?;
         desk.report.streaming();
         desk.report.position(place.whole.to_string());
-        let is_replaced = |table: &Captured| replaced.iter().any(|other| other.topic == table.topic);
-        let own: Vec<_> = tables.iter().filter(|table| !is_replaced(table)).cloned().collect();
-        let watch = monitor::start(&self.address, &desk.report, &name, settings, own.clone());
-        let stream = Stream::new(desk, line, catalog, [own, replaced].concat(), place, stored);
+        let is_own = |table: &&Captured| replaced.iter().all(|other| other.topic != table.topic);
+        let others: Vec<Captured> = tables.iter().filter(is_own).cloned().collect();
+        let own: Vec<u32> = others.iter().map(|table| table.id).collect();
+        let watch = monitor::start(&self.address, &desk.report, &name, settings, others.clone());
+        let stream = Stream::new(desk, line, catalog, [others, replaced].concat(), place, stored);
         stream.run(settings.heartbeat_ms, until, watch).await?;
         // All that tables said that were replaced is in the log; the next run begins with what these have.
-        roster.replace(desk, &tables).await
+        let made_anew = tables.iter().filter(|table| !own.contains(&table.id)).map(Captured::entry);
+        roster.enter(desk, made_anew, true, None).await
     }
 
     /// Tables that came later begin with the rows that they have, as a slot made for it sees them: what the stream says of
@@ -100,25 +107,22 @@ impl Logical {
         desk: &Desk,
         catalog: &mut Catalog,
         line: &mut Line,
-        roster: &mut Roster,
-        tables: &mut [Captured],
+        roster: &mut Roster<Lsn>,
+        tables: &[Captured],
         stored: &Stored,
     ) -> Result<(), Fault> {
-        let due = roster.due(tables);
+        let is_due = |table: &&Captured| roster.of(&table.topic).is_some_and(|entry| entry.is_due);
+        let due: Vec<Captured> = tables.iter().filter(is_due).cloned().collect();
         if due.is_empty() {
             return Ok(());
         }
-        roster::tell(desk, &due);
+        due.iter().for_each(|table| roster::tell(desk, &table.quoted()));
         desk.report.snapshot();
         let name = format!("tidings_rows_{:08x}", getrandom::u32().unwrap_or(std::process::id()));
         let at = slot::create(line, &name, slot::Kind::Temporary).await?;
         snapshot::take(line, catalog, desk, &due, at, stored).await?;
         line.query(&format!("DROP_REPLICATION_SLOT {}", quoted(&name))).await?;
-        roster.taken(desk, &due, Some(at)).await?;
-        for table in tables.iter_mut().filter(|table| due.iter().any(|due| due.id == table.id)) {
-            table.since = at;
-        }
-        Ok(())
+        roster.enter(desk, due.iter().map(Captured::entry), false, Some(at)).await
     }
 
     /// The first run with this slot: from now on, or from the rows that are there.

@@ -13,7 +13,6 @@ mod outbox;
 mod pgoutput;
 mod place;
 mod queue;
-mod roster;
 mod row;
 mod sentence;
 mod slot;

@@ -55,6 +55,15 @@ impl Outbox {
         self.unwatch(catalog, &kept).await
     }
 
+    /// Whether a table has its triggers: without them it changes unheard.
+    pub async fn hears(&self, catalog: &Catalog, table: &Captured) -> Result<bool, tokio_postgres::Error> {
+        let query =
+            "select count(*) from pg_trigger where tgrelid = $1 and tgname in ($2, $3) and tgenabled <> 'D'";
+        let [row, statement] = self.triggers();
+        let found = catalog.client.query_one(query, &[&table.id, &row, &statement]).await?;
+        Ok(found.get::<_, i64>(0) == 2)
+    }
+
     async fn make(&self, catalog: &mut Catalog) -> Result<(), tokio_postgres::Error> {
         let (table, row, statement) = (self.quoted(), self.function("row"), self.function("statement"));
         let channel = literal(&self.name);
@@ -95,13 +104,10 @@ impl Outbox {
 
     /// Puts both triggers on a table, unless they are there: making one waits for everybody who writes.
     async fn watch(&self, catalog: &mut Catalog, table: &Captured) -> Result<(), tokio_postgres::Error> {
-        let query =
-            "select count(*) from pg_trigger where tgrelid = $1 and tgname in ($2, $3) and tgenabled <> 'D'";
-        let [row, statement] = self.triggers();
-        let found = catalog.client.query_one(query, &[&table.id, &row, &statement]).await?;
-        if found.get::<_, i64>(0) == 2 {
+        if self.hears(catalog, table).await? {
             return Ok(());
         }
+        let [row, statement] = self.triggers();
         let (on, id) = (table.quoted(), table.id);
         let make = |name: &str, when: &str, each: &str, function: &str| {
             format!(

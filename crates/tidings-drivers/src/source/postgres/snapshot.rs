@@ -15,7 +15,6 @@ use super::sentence::quoted;
 use crate::source::{Desk, Fault};
 use bytes::Bytes;
 use tidings_engine::Capture;
-use tidings_model::Offset;
 
 /// Reads all `tables` over `line`, which is in the transaction of the slot's snapshot, and commits them.
 pub async fn take(
@@ -32,8 +31,7 @@ pub async fn take(
         let columns = catalog.columns(table.id, false).await?;
         let (layout, forms) = layout(table, columns);
         let mut queue: Queue<Place> = Queue::default();
-        let is_new = desk.tidings.log().bounds(&table.topic).is_none_or(|b| b.tail == Offset::ZERO);
-        if !is_new {
+        if desk.has_events(&table.topic) {
             events(&layout, &moment, Change::Truncate).for_each(|event| queue.push(event, false));
         }
         let list: Vec<String> = layout.columns.iter().map(|name| quoted(name)).collect();

@@ -5,14 +5,15 @@
 //! come in the order of their last change, so that what builds on another's row comes after it.
 //! Never: takes a row by the order of its number alone, since numbers are not committed in order.
 
-use super::catalog::{Captured, Catalog, dropped};
+use super::catalog::{Captured, Catalog, dropped, replaced};
 use super::form::{Form, members};
+use super::lsn::Lsn;
 use super::outbox::Outbox;
 use super::place;
 use super::queue::Queue;
-use super::roster::{self, Roster};
 use super::row::{Change, Layout, Moment, Values, events};
 use super::sentence::{failed, quoted};
+use crate::source::roster::{self, Roster};
 use crate::source::{Desk, Fault, Settings};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -24,7 +25,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tidings_engine::Capture;
-use tidings_model::{NewEvent, Offset, Timestamp};
+use tidings_model::{NewEvent, Timestamp};
 use tokio::sync::Notify;
 use tokio_postgres::types::ToSql;
 
@@ -75,27 +76,39 @@ pub async fn run(
     bell: Arc<Notify>,
 ) -> Result<(), Fault> {
     let names: Vec<String> = settings.tables.iter().map(|table| table.name.clone()).collect();
-    let mut tables = catalog.tables(&names, &settings.prefix).await?;
+    let tables = catalog.tables(&names, &settings.prefix).await?;
     catalog.take(desk, &tables, settings).await?;
     let outbox = Outbox::of(&catalog, name(settings)).await?;
-    outbox.install(&mut catalog, &tables).await?;
     let stored = place::read::<Stored>(desk).await?.filter(|stored| stored.outbox == outbox.name);
-    let mut roster = match stored {
-        None => Roster::begin(desk, &tables, settings.snapshot).await?,
-        Some(_) => Roster::read(desk, &mut tables, settings.snapshot).await?,
+    let entries = tables.iter().map(Captured::entry);
+    let mut roster: Roster<Lsn> = match stored {
+        None => Roster::begin(desk, entries, settings.snapshot).await?,
+        Some(_) => Roster::read(desk, entries, settings.snapshot).await?,
     };
-    let due = roster.due(&tables);
+    let former = replaced(&roster, &tables);
+    let is_anew = |table: &Captured| former.iter().any(|former| former.topic == table.topic);
+    for table in tables.iter().filter(|table| stored.is_some() && !is_anew(table)) {
+        let hears = outbox.hears(&catalog, table).await.map_err(|e| failed(&e))?;
+        if !hears && roster.was_there(&table.topic) {
+            // Said before the triggers are there, so that nothing is forgotten if this ends in between.
+            roster.enter(desk, std::iter::once(table.entry()), true, None).await?;
+        }
+    }
+    outbox.install(&mut catalog, &tables).await?;
+    let is_due =
+        |table: &&Captured| is_anew(table) || roster.of(&table.topic).is_some_and(|entry| entry.is_due);
+    let due: Vec<Captured> = tables.iter().filter(is_due).cloned().collect();
     if stored.is_some() {
-        roster::tell(desk, &due);
+        due.iter().for_each(|table| roster::tell(desk, &table.quoted()));
     }
     let stored = stored.unwrap_or_else(|| Stored { outbox: outbox.name.clone(), ..Stored::default() });
-    let known = [tables.clone(), roster.replaced(&tables)].concat();
+    let known = [tables.clone(), former].concat();
     let mut run = Run { desk, catalog, tables: known, due, outbox, stored };
     while !run.due.is_empty() {
         desk.report.snapshot();
         run.pass().await?;
     }
-    roster.taken(desk, &tables, None).await?;
+    roster.enter(desk, tables.iter().map(Captured::entry), false, None).await?;
     run.tables = tables;
     if let Some(seen) = &run.stored.seen {
         // What a break has kept from being deleted.
@@ -242,7 +255,7 @@ impl Run<'_> {
             moment.context.extend_from_slice(b",\"snapshot\":true");
             let mut known = Known::ask(catalog, &table).await?;
             let mut queue: Queue<()> = Queue::default();
-            if desk.tidings.log().bounds(&table.topic).is_some_and(|b| b.tail > Offset::ZERO) {
+            if desk.has_events(&table.topic) {
                 let emptied = known.events(&moment, ("truncate", None, None));
                 emptied.into_iter().for_each(|event| queue.push(event, false));
             }

@@ -66,9 +66,12 @@ async fn bytes_are_refused_with_an_answer() {
     };
     let sid = open(&server).await;
     assert_eq!(say(&server, &sid, connect.clone()).await, 200);
-    poll(&server, &sid).await;
+    while !poll(&server, &sid).await.contains("42[\"connected\"") {}
     assert_eq!(say(&server, &sid, format!("{asked}\u{1e}bAQID\u{1e}{unanswered}\u{1e}bAQID")).await, 200);
-    let packets = poll(&server, &sid).await;
+    let mut packets = poll(&server, &sid).await;
+    while !packets.contains('\u{1e}') {
+        packets = format!("{packets}\u{1e}{}", poll(&server, &sid).await);
+    }
     let (answer, error) = packets.split_once('\u{1e}').unwrap();
     code(answer, "437[");
     code(error, "42[\"error\",");

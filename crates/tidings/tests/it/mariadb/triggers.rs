@@ -163,3 +163,42 @@ async fn it_looks_four_times_a_second_unless_it_is_told_otherwise() {
         drop(server);
     }
 }
+
+/// What a table went through without its triggers nobody has heard: its topic begins anew with the rows that it has.
+#[tokio::test]
+async fn a_table_that_has_lost_its_triggers_begins_anew() {
+    let db = Database::start_with(&[]).await;
+    let create = "create table items (id int primary key)";
+    db.run(create).await;
+    let (_dir, path) = settings_file(&source(&db.url(), &["items"], MODE));
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    db.run("insert into items values (1)").await;
+    events(&server, "items", 1).await;
+    db.run(&format!("drop table items; {create}; insert into items values (2)")).await;
+    events(&server, "items", 3).await;
+    db.run("insert into items values (3)").await;
+    events(&server, "items", 4).await;
+    server.kill().await;
+    db.run("drop trigger pub_events_items_after_insert; insert into items values (4); delete from items where id = 2").await;
+    server.launch().await;
+    events(&server, "items", 8).await;
+    server.crash_and_restart().await;
+    db.run("insert into items values (5)").await;
+    let all = events(&server, "items", 9).await;
+    let told: Vec<String> = all
+        .iter()
+        .map(|e| format!("{} {}", e["name"].as_str().unwrap(), e["key"].as_str().unwrap_or_default()))
+        .collect();
+    let expected = [
+        "insert 1",
+        "truncate ",
+        "insert 2",
+        "insert 3",
+        "delete 2",
+        "truncate ",
+        "insert 3",
+        "insert 4",
+        "insert 5",
+    ];
+    assert_eq!(told, expected);
+}

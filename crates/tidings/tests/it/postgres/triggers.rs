@@ -65,3 +65,32 @@ async fn a_transaction_that_takes_its_time_is_neither_missed_nor_waited_for() {
     slow.batch_execute("commit").await.expect("it commits");
     assert_eq!(events(&server, "items", 2).await[1]["key"], "1");
 }
+
+/// What a table went through without its triggers nobody has heard: its topic begins anew with the rows that it has.
+#[tokio::test]
+async fn a_table_that_has_lost_its_triggers_begins_anew() {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key)").await;
+    let (_dir, path) = settings_file(&source(&db.url(), &["items"], "mode = \"triggers\""));
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    db.run("insert into items values (1), (2)").await;
+    events(&server, "items", 2).await;
+    server.kill().await;
+    db.run("delete from items where id = 1; alter table items disable trigger tidings_shop_row; insert into items values (3)")
+        .await;
+    server.launch().await;
+    events(&server, "items", 5).await;
+    server.crash_and_restart().await;
+    db.run("insert into items values (4)").await;
+    let all = events(&server, "items", 6).await;
+    let told: Vec<_> = all.iter().map(|e| (e["name"].as_str().unwrap(), e["data"]["id"].as_i64())).collect();
+    let expected = [
+        ("insert", Some(1)),
+        ("insert", Some(2)),
+        ("truncate", None),
+        ("insert", Some(2)),
+        ("insert", Some(3)),
+        ("insert", Some(4)),
+    ];
+    assert_eq!(told, expected);
+}

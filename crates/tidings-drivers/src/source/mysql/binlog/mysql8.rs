@@ -116,7 +116,7 @@ impl Log {
         let captured = vec![Arc::new(Captured { schema: "shop".into(), table: "items".into(), topic })];
         let tables = Tables::new(captured.clone(), collations(), place.clone(), false);
         let from = From { position: position.clone(), server_id: 7, heartbeat: Duration::from_secs(60) };
-        let mark = Mark { position, snapshot: false, piece: None, prepared: BTreeMap::new() };
+        let mark = Mark { position, piece: None, prepared: BTreeMap::new() };
         let (tx, mut rx) = mpsc::channel(64);
         let mut reader = Reader::new("shop", place, from, captured, tables, mark, tx);
         let (mut description, mut is_described) =

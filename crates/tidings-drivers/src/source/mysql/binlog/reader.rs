@@ -26,6 +26,8 @@ pub struct Reader {
     place: Place,
     from: From,
     captured: Vec<Arc<Captured>>,
+    /// Of tables whose rows came first, the positions that these belong to.
+    joined: Vec<(Arc<Captured>, Position)>,
     tables: Tables,
     mark: Mark,
     file: String,
@@ -57,6 +59,7 @@ impl Reader {
             place,
             from,
             captured,
+            joined: Vec::new(),
             tables,
             mark,
             file,
@@ -66,6 +69,12 @@ impl Reader {
             delivered_at: Instant::now(),
             is_moved: false,
         }
+    }
+
+    /// What was done to these tables up to these positions is in the log already.
+    pub fn joining(mut self, joined: Vec<(Arc<Captured>, Position)>) -> Self {
+        self.joined = joined;
+        self
     }
 
     /// Reads until something breaks.
@@ -99,7 +108,14 @@ impl Reader {
             Event::Gtid(begin) => self.begin(begin, end - u64::from(header.event_size()).min(end)),
             Event::Table { id, input } => {
                 self.from.position.clone_from(&self.mark.position);
-                self.tables.map(id, input, &self.from).await?;
+                if !self.joined.is_empty()
+                    && self.tables.captured(input)?.is_some_and(|one| self.came_first(one))
+                {
+                    // Nor need its rows be understood, which its columns of now may not fit.
+                    self.tables.forget(id);
+                } else {
+                    self.tables.map(id, input, &self.from).await?;
+                }
             }
             Event::Rows { verb, table, input } => {
                 let Some(table) = self.tables.of(table).cloned() else { return Ok(()) };
@@ -108,6 +124,9 @@ impl Reader {
                 };
                 let mut rows = Rows::new(verb, &table.layout.columns, input).map_err(|why| broken(&why))?;
                 self.open_at(header.timestamp(), end - u64::from(header.event_size()).min(end));
+                if self.came_first(&table.captured) {
+                    return Ok(());
+                }
                 loop {
                     let open = self.open.as_mut().expect("opened just now");
                     open.origin.position = Some(format!("{}:{end}", self.file));
@@ -127,6 +146,13 @@ impl Reader {
             Event::Other => {}
         }
         self.say_where().await
+    }
+
+    /// Whether what the open transaction has done to a table is among the rows that it began with.
+    fn came_first(&self, captured: &Arc<Captured>) -> bool {
+        let Some(open) = &self.open else { return false };
+        let is_in = |since: &Position| since.covers(open.gtid.as_ref(), (&open.begins.0, open.begins.1));
+        self.joined.iter().any(|(one, since)| Arc::ptr_eq(one, captured) && is_in(since))
     }
 
     fn begin(&mut self, begin: Begin, at: u64) {
@@ -183,8 +209,10 @@ impl Reader {
             Statement::Emptied(names) => {
                 open.origin.position = Some(format!("{}:{end}", self.file));
                 for (of, table) in names {
-                    if let Some(captured) = self.tables.named(of.as_deref().unwrap_or(schema), &table) {
-                        let event = change::truncate(captured, &open.origin);
+                    let named = self.tables.named(of.as_deref().unwrap_or(schema), &table).cloned();
+                    if let Some(captured) = named.filter(|captured| !self.came_first(captured)) {
+                        let open = self.open.as_mut().expect("opened above");
+                        let event = change::truncate(&captured, &open.origin);
                         open.push(event);
                     }
                 }
@@ -213,6 +241,7 @@ impl Reader {
         self.mark.position.pass(gtid, &self.file, end);
         self.mark.piece = None;
         self.is_moved = true;
+        self.joined.retain(|(_, since)| !self.mark.position.contains(since));
         match open.filter(|open| !open.events.is_empty()) {
             Some(open) => {
                 let committed_at = open.origin.committed_at;

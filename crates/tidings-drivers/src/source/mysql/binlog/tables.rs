@@ -58,6 +58,17 @@ impl Tables {
         self.by_number.get(&number)?.table.as_ref()
     }
 
+    /// The captured table that the log speaks of.
+    pub fn captured(&self, input: Input<'_>) -> Result<Option<&Arc<Captured>>, Fault> {
+        let map = TableMap::read(input).map_err(unread)?;
+        Ok(self.captured.iter().find(|one| one.schema == map.schema && one.table == map.table))
+    }
+
+    /// Rows with this number are nobody's.
+    pub fn forget(&mut self, number: u64) {
+        self.by_number.remove(&number);
+    }
+
     /// Takes note of what the log says of a table; `from` is where what follows begins.
     pub async fn map(&mut self, number: u64, input: Input<'_>, from: &From) -> Result<(), Fault> {
         if self.by_number.get(&number).is_some_and(|mapped| mapped.bytes == input.0) {

@@ -77,6 +77,16 @@ pub async fn install(
     Ok(is_changed)
 }
 
+/// Whether a table has all its triggers: without them it changes unheard.
+pub async fn hears(connection: &mut Conn, outbox: &Outbox, captured: &Captured) -> Result<bool, Fault> {
+    let [insert, update, delete] = EVENTS.map(|event| trigger_name(&outbox.table, &captured.table, event));
+    let query = "select count(*) from information_schema.triggers where event_object_schema = ? \
+        and event_object_table = ? and trigger_name in (?, ?, ?)";
+    let of = (&captured.schema, &captured.table, insert, update, delete);
+    let found: Option<u64> = connection.exec_first(query, of).await.map_err(fault)?;
+    Ok(found == Some(3))
+}
+
 /// Removes the triggers that fill this table from tables that are not captured any more.
 pub async fn remove_others<'a>(
     connection: &mut Conn,

@@ -3,13 +3,14 @@
 //! Owns: its columns, and taking rows out of it. Never: drops it.
 
 use super::super::captured::Captured;
-use super::super::connect::{Place, quoted};
+use super::super::connect::{Place, literal, quoted};
 use super::super::fault::fault;
 use crate::source::Fault;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The usual name.
 const TABLE: &str = "pub_events";
@@ -38,9 +39,6 @@ pub struct Entry {
 /// Rows that are in the log, whether or not they are gone from the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
-    /// The rows that were there before are still to be delivered, from their beginning.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub snapshot: bool,
     /// Runs of numbers, first and last.
     pub ids: Vec<(u64, u64)>,
     /// When the newest was written. A table whose numbers begin anew has newer rows under the same ones.
@@ -175,11 +173,13 @@ impl Outbox {
             .map_err(fault)
     }
 
-    /// Numbers of all rows that triggers have written and a transaction sees.
-    pub async fn seen(&self, connection: &mut Conn) -> Result<Taken, Fault> {
+    /// Numbers of the rows that the triggers of some tables have written and a transaction sees.
+    pub async fn seen(&self, connection: &mut Conn, tables: &[Arc<Captured>]) -> Result<Taken, Fault> {
+        let names: Vec<_> = tables.iter().map(|one| literal(&self.name_of(one))).collect();
         let query = format!(
-            "select id, cast(created_at as char) from {} where key_data is not null order by id",
-            self.full()
+            "select id, cast(created_at as char) from {} where key_data is not null and table_name in ({}) order by id",
+            self.full(),
+            names.join(", ")
         );
         let rows: Vec<(u64, Option<String>)> = connection.query(query).await.map_err(fault)?;
         Ok(Taken::of(rows.into_iter()))

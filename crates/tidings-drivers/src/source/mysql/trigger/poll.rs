@@ -9,8 +9,9 @@ use super::super::fault::fault;
 use super::super::schema::{self, Described};
 use super::super::snapshot::{self, Sink};
 use super::definition;
-use super::outbox::{Entry, Outbox, Taken};
+use super::outbox::{Outbox, Taken};
 use super::row;
+use crate::source::roster::{self, Roster};
 use crate::source::{Desk, Fault, Settings};
 use bytes::Bytes;
 use mysql_async::Conn;
@@ -44,6 +45,9 @@ struct Run<'a> {
     others: HashMap<String, Option<Arc<Captured>>>,
     mark: String,
     taken: Taken,
+    roster: Roster<()>,
+    /// The first run is over, so that nothing of its tables should be missing.
+    has_begun: bool,
     /// When tables were compared with their triggers.
     compared: Instant,
 }
@@ -90,6 +94,11 @@ async fn begin<'a>(
         })?;
     desk.take(captured.iter().map(|one| one.topic.clone()).collect(), &settings.tables).await?;
     outbox.prepare(&mut connection).await?;
+    let entries = captured.iter().map(|one| (&one.topic, 0));
+    let roster = match known {
+        None => Roster::begin(desk, entries, settings.snapshot).await?,
+        Some(_) => Roster::read(desk, entries, settings.snapshot).await?,
+    };
     let names = captured.into_iter().map(|one| (outbox.name_of(&one), (one, Described::default())));
     let mut run = Run {
         desk,
@@ -100,18 +109,21 @@ async fn begin<'a>(
         server,
         others: HashMap::new(),
         mark,
-        taken: known.clone().unwrap_or_default(),
+        has_begun: known.is_some(),
+        taken: known.unwrap_or_default(),
+        roster,
         compared: Instant::now(),
     };
     run.compare(&mut connection).await?;
     definition::remove_others(&mut connection, &run.outbox, run.tables.values().map(|(one, _)| &**one))
         .await?;
-    match known {
-        Some(taken) if !taken.snapshot => {}
-        None if !settings.snapshot => run.keep(Vec::new(), Taken::default()).await?,
-        begun => run.snapshot(begun.is_some()).await?,
+    if !run.has_begun {
+        run.keep(Vec::new(), Taken::default()).await?;
     }
     run.remove(&mut connection).await?;
+    run.take_due(&mut connection).await?;
+    run.has_begun = true;
+    run.roster.settle();
     desk.report.streaming();
     Ok((run, connection))
 }
@@ -123,11 +135,7 @@ impl Run<'_> {
             let began = Instant::now();
             let (mut waiting, has_more) = self.outbox.look(connection, &self.taken).await?;
             while let Some(ids) = waiting.lot() {
-                let entries = self.outbox.read(connection, &ids).await?;
-                // Somebody else may have removed them.
-                if !entries.is_empty() {
-                    self.deliver(connection, entries).await?;
-                }
+                self.deliver(connection, &ids).await?;
                 self.compare_in_time(connection).await?;
             }
             self.compare_in_time(connection).await?;
@@ -145,6 +153,10 @@ impl Run<'_> {
         // A trigger waits for a lock in vain while a long transaction holds its table: another time, then.
         let done = self.compare(connection).await;
         self.compared = Instant::now();
+        let done = match done {
+            Ok(()) => self.take_due(connection).await,
+            fault => fault,
+        };
         match done {
             Err(Fault::Lost(why)) => {
                 self.desk.report.complain(&why);
@@ -154,7 +166,12 @@ impl Run<'_> {
         }
     }
 
-    async fn deliver(&mut self, connection: &mut Conn, entries: Vec<Entry>) -> Result<(), Fault> {
+    /// Delivers the rows with these numbers; somebody else may have removed them.
+    async fn deliver(&mut self, connection: &mut Conn, ids: &[String]) -> Result<(), Fault> {
+        let entries = self.outbox.read(connection, ids).await?;
+        if entries.is_empty() {
+            return Ok(());
+        }
         let mut events = Vec::with_capacity(entries.len());
         for entry in &entries {
             let origin = Origin {
@@ -238,7 +255,12 @@ impl Run<'_> {
                     captured.table
                 )));
             }
-            if described != *known {
+            let hears = definition::hears(connection, &self.outbox, captured).await?;
+            if !hears && self.has_begun && self.roster.was_there(&captured.topic) {
+                // Said before the triggers are there, so that nothing is forgotten if this ends in between.
+                self.roster.enter(self.desk, std::iter::once((&captured.topic, 0)), true, None).await?;
+            }
+            if described != *known || !hears {
                 definition::install(connection, &self.server, &self.outbox, captured, &described).await?;
                 *known = described;
             }
@@ -246,22 +268,52 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Delivers the rows that are there. Rows that triggers have written until then are part of it.
-    async fn snapshot(&mut self, is_again: bool) -> Result<(), Fault> {
+    /// Delivers what waits, until there is nothing more.
+    async fn deliver_all(&mut self, connection: &mut Conn) -> Result<(), Fault> {
+        let mut has_more = true;
+        while has_more {
+            let (mut waiting, more) = self.outbox.look(connection, &self.taken).await?;
+            while let Some(ids) = waiting.lot() {
+                self.deliver(connection, &ids).await?;
+            }
+            has_more = more;
+        }
+        Ok(())
+    }
+
+    /// Delivers the rows of tables that begin with them. What their triggers have written until then is part of it.
+    async fn take_due(&mut self, connection: &mut Conn) -> Result<(), Fault> {
+        let roster = &self.roster;
+        let is_due = |one: &Arc<Captured>| roster.of(&one.topic).is_some_and(|entry| entry.is_due);
+        let all = self.tables.values().map(|(captured, _)| Arc::clone(captured));
+        let due: Vec<Arc<Captured>> = all.filter(is_due).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
         self.desk.report.snapshot();
-        let begun = Taken { snapshot: true, ..Taken::default() };
+        if self.has_begun {
+            due.iter().for_each(|one| roster::tell(self.desk, &one.table));
+        }
+        // What was said of a table before it was made anew.
+        if self.has_begun && due.iter().any(|one| self.roster.was_there(&one.topic)) {
+            self.deliver_all(connection).await?;
+        }
         let origin =
             Origin { source: self.desk.name.as_str().into(), is_snapshot: true, ..Origin::default() };
-        let all: Vec<_> = self.tables.values().map(|(captured, _)| Arc::clone(captured)).collect();
-        let emptied = all.iter().filter(|_| is_again).map(|one| change::truncate(one, &origin)).collect();
-        self.keep(emptied, begun).await?;
-        let mut connection = self.place.connect().await?;
-        snapshot::begin(&mut connection).await?;
-        let seen = self.outbox.seen(&mut connection).await?;
-        for captured in all {
-            snapshot::rows(&mut connection, &captured, &origin, &mut Lots(self)).await?;
+        let mut aside = self.place.connect().await?;
+        snapshot::begin(&mut aside).await?;
+        let seen = self.outbox.seen(&mut aside, &due).await?;
+        for captured in &due {
+            if self.desk.has_events(&captured.topic) {
+                self.keep(vec![change::truncate(captured, &origin)], Taken::default()).await?;
+            }
+            snapshot::rows(&mut aside, captured, &origin, &mut Lots(self)).await?;
         }
-        self.keep(Vec::new(), seen).await
+        self.keep(Vec::new(), seen).await?;
+        self.roster.enter(self.desk, due.iter().map(|one| (&one.topic, 0)), false, None).await?;
+        self.remove(connection).await?;
+        self.desk.report.streaming();
+        Ok(())
     }
 }
 
@@ -270,7 +322,6 @@ struct Lots<'a, 'b>(&'a mut Run<'b>);
 
 impl Sink for Lots<'_, '_> {
     async fn take(&mut self, events: Vec<NewEvent>, _: usize) -> Result<(), Fault> {
-        let begun = Taken { snapshot: true, ..Taken::default() };
-        self.0.keep(events, begun).await
+        self.0.keep(events, Taken::default()).await
     }
 }

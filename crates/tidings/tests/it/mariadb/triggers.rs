@@ -182,6 +182,7 @@ async fn a_table_that_has_lost_its_triggers_begins_anew() {
     db.run("drop trigger pub_events_items_after_insert; insert into items values (4); delete from items where id = 2").await;
     server.launch().await;
     events(&server, "items", 8).await;
+    until_state(&server, "streaming").await;
     server.crash_and_restart().await;
     db.run("insert into items values (5)").await;
     let all = events(&server, "items", 9).await;

@@ -1,6 +1,6 @@
 //! Where the role may not replicate: an outbox filled by triggers.
 
-use super::{Database, capture, events, settings_file, source, status};
+use super::{Database, capture, events, settings_file, source, status, until_state};
 use crate::harness::Server;
 use serde_json::json;
 
@@ -80,6 +80,7 @@ async fn a_table_that_has_lost_its_triggers_begins_anew() {
         .await;
     server.launch().await;
     events(&server, "items", 5).await;
+    until_state(&server, "streaming").await;
     server.crash_and_restart().await;
     db.run("insert into items values (4)").await;
     let all = events(&server, "items", 6).await;

@@ -14,14 +14,15 @@ use tidings_model::TopicName;
 /// What is stored of each topic's table; `P` is a place in the database's own order.
 pub struct Roster<P> {
     entries: BTreeMap<String, Entry<P>>,
-    /// Topics that the log had not named before.
+    /// Topics that the log does not name yet.
     new: Vec<String>,
+    /// What the log holds.
+    kept: Option<BTreeMap<String, Entry<P>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<P> {
-    /// The table's own number, where the database tells it: another one when it is made anew.
-    pub id: u32,
+    pub table: Known,
     /// The rows that it has are to come first, and are not all in the log.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_due: bool,
@@ -30,41 +31,54 @@ pub struct Entry<P> {
     pub since: Option<P>,
 }
 
-impl<P: Clone + Serialize + DeserializeOwned> Roster<P> {
-    /// What the log remembers of `tables`, each a topic with its number; all of them where it remembers nothing. One that
-    /// it does not name begins with its rows if `snapshot` says so.
+/// What is known of a table where the database tells such things.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its own number: another one when it is made anew.
+    pub id: u32,
+    /// The columns of its key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
+    /// What it says of a row that changes.
+    #[serde(default)]
+    pub identity: char,
+}
+
+impl<P: Clone + PartialEq + Serialize + DeserializeOwned> Roster<P> {
+    /// What the log remembers of `tables`; all of them where it remembers nothing. One that it does not name begins with
+    /// its rows if `snapshot` says so, and is remembered with [`Roster::settle`].
     pub async fn read<'a>(
         desk: &Desk,
-        tables: impl Iterator<Item = (&'a TopicName, u32)>,
+        tables: impl Iterator<Item = (&'a TopicName, Known)>,
         snapshot: bool,
     ) -> Result<Self, Fault> {
         let stored = desk.tidings.position(&mark_name(desk)).await;
         let stored = stored.map_err(|e| Fault::lost(format!("the log cannot be read: {e}")))?;
-        let stored: Option<BTreeMap<String, Entry<P>>> =
+        let kept: Option<BTreeMap<String, Entry<P>>> =
             stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let is_due = snapshot && stored.is_some();
-        let mut known = stored.unwrap_or_default();
-        let mut new = Vec::new();
-        let is_first = known.is_empty();
-        let entry = |(topic, id): (&TopicName, u32)| {
-            let entry = known.remove(topic.as_str()).unwrap_or_else(|| {
-                new.extend((!is_first).then(|| topic.to_string()));
-                Entry { id, is_due, since: None }
-            });
-            (topic.to_string(), entry)
-        };
-        let roster = Self { entries: tables.map(entry).collect(), new };
-        roster.keep(desk).await?;
-        Ok(roster)
+        let (mut entries, mut new) = (BTreeMap::new(), Vec::new());
+        for (topic, table) in tables {
+            let entry = match kept.as_ref().map(|kept| kept.get(topic.as_str())) {
+                Some(Some(entry)) if entry.table.id == table.id => Entry { table, ..entry.clone() },
+                Some(Some(entry)) => entry.clone(),
+                Some(None) => {
+                    new.push(topic.to_string());
+                    Entry { table, is_due: snapshot, since: None }
+                }
+                None => Entry { table, is_due: false, since: None },
+            };
+            entries.insert(topic.to_string(), entry);
+        }
+        Ok(Self { entries, new, kept })
     }
 
     /// All of `tables`, for a source that begins; `is_due` if their rows are still to come.
     pub async fn begin<'a>(
         desk: &Desk,
-        tables: impl Iterator<Item = (&'a TopicName, u32)>,
+        tables: impl Iterator<Item = (&'a TopicName, Known)>,
         is_due: bool,
     ) -> Result<Self, Fault> {
-        let mut roster = Self { entries: BTreeMap::new(), new: Vec::new() };
+        let mut roster = Self { entries: BTreeMap::new(), new: Vec::new(), kept: None };
         roster.enter(desk, tables, is_due, None).await?;
         Ok(roster)
     }
@@ -83,24 +97,38 @@ impl<P: Clone + Serialize + DeserializeOwned> Roster<P> {
     pub async fn enter<'a>(
         &mut self,
         desk: &Desk,
-        tables: impl Iterator<Item = (&'a TopicName, u32)>,
+        tables: impl Iterator<Item = (&'a TopicName, Known)>,
         is_due: bool,
         since: Option<P>,
     ) -> Result<(), Fault> {
-        for (topic, id) in tables {
-            self.entries.insert(topic.to_string(), Entry { id, is_due, since: since.clone() });
+        for (topic, table) in tables {
+            self.entries.insert(topic.to_string(), Entry { table, is_due, since: since.clone() });
+            self.new.retain(|new| new != topic.as_str());
         }
         self.keep(desk).await
     }
 
-    /// From now on all of them count as having been there.
-    pub fn settle(&mut self) {
+    /// From now on all of them count as having been there: nothing of them is missed any more.
+    pub async fn settle(&mut self, desk: &Desk) -> Result<(), Fault> {
         self.new.clear();
+        self.keep(desk).await
     }
 
-    async fn keep(&self, desk: &Desk) -> Result<(), Fault> {
-        let value = serde_json::to_vec(&self.entries).expect("names and places");
-        desk.mark(Mark { name: mark_name(desk), value: Some(value.into()) }).await
+    async fn keep(&mut self, desk: &Desk) -> Result<(), Fault> {
+        let is_there = |topic: &String| !self.new.contains(topic);
+        let entries: BTreeMap<_, _> = self
+            .entries
+            .iter()
+            .filter(|(topic, _)| is_there(topic))
+            .map(|(t, e)| (t.clone(), e.clone()))
+            .collect();
+        if self.kept.as_ref() == Some(&entries) {
+            return Ok(());
+        }
+        let value = serde_json::to_vec(&entries).expect("names and places");
+        desk.mark(Mark { name: mark_name(desk), value: Some(value.into()) }).await?;
+        self.kept = Some(entries);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::connect::{Place, quoted};
 use super::fault::fault;
+use crate::source::roster::Known;
 use crate::source::{Fault, Settings};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -14,6 +15,13 @@ pub struct Captured {
     pub schema: String,
     pub table: String,
     pub topic: TopicName,
+}
+
+impl Captured {
+    /// How the roster knows it.
+    pub fn entry(&self) -> (&TopicName, Known) {
+        (&self.topic, Known::default())
+    }
 }
 
 /// Finds the tables that the settings name, in their order.

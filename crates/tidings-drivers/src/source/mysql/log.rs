@@ -48,10 +48,10 @@ impl Driver {
         let captured = captured::find(&mut connection, &self.place, &self.settings).await?;
         desk.take(captured.iter().map(|one| one.topic.clone()).collect(), &self.settings.tables).await?;
         let collations = schema::collations(&mut connection).await.map_err(fault)?;
-        let entries = || captured.iter().map(|one| (&one.topic, 0));
+        let entries = || captured.iter().map(|one| one.entry());
         let known = known(desk, &name).await?;
         let has_begun = known.is_some();
-        let (mark, mut roster) = match known {
+        let (mut mark, mut roster) = match known {
             Some(mark) => (mark, Roster::read(desk, entries(), self.settings.snapshot).await?),
             None => {
                 let roster = Roster::begin(desk, entries(), self.settings.snapshot).await?;
@@ -65,6 +65,7 @@ impl Driver {
                 "the source stood in the binary log of another kind of server; give it another name",
             ));
         }
+        roster.settle(desk).await?;
         let is_due = |one: &&Arc<Captured>| roster.of(&one.topic).is_some_and(|entry| entry.is_due);
         let due: Vec<_> = captured.iter().filter(is_due).cloned().collect();
         if !due.is_empty() {
@@ -72,7 +73,12 @@ impl Driver {
                 due.iter().for_each(|one| roster::tell(desk, &one.table));
             }
             let at = take_rows(desk, &mut connection, &server, &due, &mark).await?;
-            roster.enter(desk, due.iter().map(|one| (&one.topic, 0)), false, Some(at)).await?;
+            if due.len() == captured.len() && mark.prepared.is_empty() {
+                // Nothing from before is needed, which the server may have removed meanwhile.
+                mark = Mark::at(at.clone());
+                keep(desk, &name, Vec::new(), &mark).await?;
+            }
+            roster.enter(desk, due.iter().map(|one| one.entry()), false, Some(at)).await?;
         }
         let since = |one: &Arc<Captured>| Some((Arc::clone(one), roster.of(&one.topic)?.since.clone()?));
         let mut joined: Vec<(Arc<Captured>, Position)> = captured.iter().filter_map(since).collect();

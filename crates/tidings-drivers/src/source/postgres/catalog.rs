@@ -7,7 +7,7 @@ use super::form::Form;
 use super::lsn::Lsn;
 use super::sentence::{failed, quoted};
 use crate::postgres::Address;
-use crate::source::roster::Roster;
+use crate::source::roster::{Known, Roster};
 use crate::source::{Desk, Fault, Settings};
 use std::collections::HashMap;
 use std::future::Future;
@@ -47,8 +47,8 @@ pub struct Captured {
 
 impl Captured {
     /// How the roster knows it.
-    pub fn entry(&self) -> (&TopicName, u32) {
-        (&self.topic, self.id)
+    pub fn entry(&self) -> (&TopicName, Known) {
+        (&self.topic, Known { id: self.id, key: self.key.clone(), identity: self.identity })
     }
 
     /// The table as SQL takes it.
@@ -59,8 +59,12 @@ impl Captured {
 
 /// Of those of `tables` that were made anew, the ones that they have replaced: their last changes may still come.
 pub fn replaced(roster: &Roster<Lsn>, tables: &[Captured]) -> Vec<Captured> {
-    let other = |table: &Captured| roster.of(&table.topic).map(|entry| entry.id).filter(|id| *id != table.id);
-    tables.iter().filter_map(|table| other(table).map(|id| Captured { id, ..table.clone() })).collect()
+    let former = |table: &Captured| {
+        let entry = roster.of(&table.topic).filter(|entry| entry.table.id != table.id)?;
+        let Known { id, key, identity } = entry.table.clone();
+        Some(Captured { id, key, identity, since: entry.since.unwrap_or_default(), ..table.clone() })
+    };
+    tables.iter().filter_map(former).collect()
 }
 
 /// A run ends with its table: the next one finds that of the same name, or says that there is none.

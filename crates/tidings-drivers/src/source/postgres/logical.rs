@@ -14,6 +14,13 @@ use super::{monitor, snapshot};
 use crate::postgres::Address;
 use crate::source::roster::{self, Roster};
 use crate::source::{Desk, Fault, Settings};
+use std::pin::pin;
+use std::time::Duration;
+
+/// A snapshot is made within this, if nobody has a transaction open for longer.
+const WITHIN: Duration = Duration::from_secs(30);
+const WAITS: &str = "the snapshot of a table waits for transactions that were open before, and the stream for the \
+    snapshot; look for old ones in pg_stat_activity and pg_prepared_xacts, and end them";
 
 pub struct Logical {
     pub settings: Settings,
@@ -43,6 +50,11 @@ impl Logical {
         let name = self.slot();
         let stored = stored.filter(|stored| stored.slot == name && !stored.is_unfinished);
         let is_begun = stored.is_none();
+        let entries = tables.iter().map(Captured::entry);
+        let mut roster: Roster<Lsn> = match is_begun {
+            true => Roster::begin(desk, entries, false).await?,
+            false => Roster::read(desk, entries, settings.snapshot).await?,
+        };
         let place = match stored {
             Some(stored) if stored.system != system => {
                 return Err(Fault::setting(format!(
@@ -64,21 +76,17 @@ impl Logical {
             None => self.begin(desk, &mut catalog, &mut line, &tables, &system).await?,
         };
         let stored = |place| Stored::new(&name, &system, place, false);
-        let entries = tables.iter().map(Captured::entry);
-        let mut roster: Roster<Lsn> = match is_begun {
-            true => Roster::begin(desk, entries, false).await?,
-            false => Roster::read(desk, entries, settings.snapshot).await?,
-        };
+        roster.settle(desk).await?;
         let replaced = replaced(&roster, &tables);
         let until = if replaced.is_empty() {
             self.take_rows(desk, &mut catalog, &mut line, &mut roster, &tables, &stored(place)).await?;
-            for table in &mut tables {
-                table.since = roster.of(&table.topic).and_then(|entry| entry.since).unwrap_or_default();
-            }
             None
         } else {
             Some(catalog.written().await?)
         };
+        for table in &mut tables {
+            table.since = roster.of(&table.topic).and_then(|entry| entry.since).unwrap_or_default();
+        }
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages {})",
             quoted(&name),
@@ -119,7 +127,15 @@ impl Logical {
         due.iter().for_each(|table| roster::tell(desk, &table.quoted()));
         desk.report.snapshot();
         let name = format!("tidings_rows_{:08x}", getrandom::u32().unwrap_or(std::process::id()));
-        let at = slot::create(line, &name, slot::Kind::Temporary).await?;
+        let at = {
+            let mut made = pin!(slot::create(line, &name, slot::Kind::Temporary));
+            let waits = || desk.report.complain(WAITS);
+            let in_time = tokio::time::timeout(WITHIN, &mut made).await;
+            match in_time.inspect_err(|_| waits()) {
+                Ok(made) => made?,
+                Err(_) => made.await?,
+            }
+        };
         snapshot::take(line, catalog, desk, &due, at, stored).await?;
         line.query(&format!("DROP_REPLICATION_SLOT {}", quoted(&name))).await?;
         roster.enter(desk, due.iter().map(Captured::entry), false, Some(at)).await

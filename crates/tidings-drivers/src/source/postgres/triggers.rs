@@ -95,14 +95,23 @@ pub async fn run(
         }
     }
     outbox.install(&mut catalog, &tables).await?;
+    roster.settle(desk).await?;
     let is_due =
         |table: &&Captured| is_anew(table) || roster.of(&table.topic).is_some_and(|entry| entry.is_due);
     let due: Vec<Captured> = tables.iter().filter(is_due).cloned().collect();
     if stored.is_some() {
         due.iter().for_each(|table| roster::tell(desk, &table.quoted()));
     }
-    let stored = stored.unwrap_or_else(|| Stored { outbox: outbox.name.clone(), ..Stored::default() });
-    let known = [tables.clone(), former].concat();
+    let stored = match stored {
+        Some(stored) => stored,
+        None => {
+            let stored = Stored { outbox: outbox.name.clone(), ..Stored::default() };
+            // From here on the source has begun, whatever comes first.
+            commit(desk, Vec::new(), &stored).await?;
+            stored
+        }
+    };
+    let known = [former, tables.clone()].concat();
     let mut run = Run { desk, catalog, tables: known, due, outbox, stored };
     while !run.due.is_empty() {
         desk.report.snapshot();
@@ -173,8 +182,8 @@ impl Run<'_> {
         let mut known: HashMap<u32, Known> = HashMap::new();
         for row in found {
             let relation: u32 = row.get(0);
-            let is_due = due.iter().any(|table| table.id == relation);
-            if let Some(table) = tables.iter().find(|table| table.id == relation && !is_due) {
+            let is_due = |table: &Captured| due.iter().any(|d| d.id == table.id && d.topic == table.topic);
+            if let Some(table) = tables.iter().find(|table| table.id == relation).filter(|t| !is_due(t)) {
                 known.insert(relation, Known::ask(catalog, table).await?);
             }
         }

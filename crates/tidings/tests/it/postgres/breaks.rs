@@ -236,6 +236,30 @@ async fn follows_a_table_that_is_made_anew(mode: &str) {
     assert_eq!(folded(&all), table(&db, "items").await);
 }
 
+/// What the old table said has its key, also where nothing was said before and the new one has another.
+async fn keeps_the_key_of_one_that_is_gone(mode: &str) {
+    let db = Database::start().await;
+    db.run("create table items (id int primary key, tenant int)").await;
+    let (_dir, path) = settings_file(&source(&db.url(), &["items"], &format!("mode = \"{mode}\"")));
+    let mut server = Server::start_to_restart(&["--config", &path]).await;
+    until_state(&server, "streaming").await;
+    server.kill().await;
+    db.run(
+        "insert into items values (1, 5); drop table items; \
+         create table items (id int, tenant int, primary key (tenant, id)); insert into items values (2, 6)",
+    )
+    .await;
+    server.launch().await;
+    let all = events(&server, "items", 3).await;
+    assert_eq!(told(&all), ["insert 1", "truncate ", "insert 6,2"], "{mode}");
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_keeps_its_key() {
+    keeps_the_key_of_one_that_is_gone("logical").await;
+    keeps_the_key_of_one_that_is_gone("triggers").await;
+}
+
 /// Each event by name and key.
 fn told(events: &[Value]) -> Vec<String> {
     let key = |event: &Value| event["key"].as_str().unwrap_or_default().to_owned();

@@ -116,6 +116,37 @@ async fn joins_later(mode: &str) {
     assert_eq!(folded(&all), table(&db, "items").await);
 }
 
+/// Also when the stream is broken off before it has come to where the rows belong, and another table is made anew then.
+#[tokio::test]
+async fn rows_that_came_first_do_not_come_again_after_a_break() {
+    let db = Database::start().await;
+    db.run(
+        "create table noise (id int primary key); create table items (id int primary key); \
+         create table later (id int primary key); create publication everything for all tables",
+    )
+    .await;
+    let more = "snapshot = true\npublication = \"everything\"";
+    let (_dir, path) = super::settings_file(&source(&db.url(), &["noise", "items"], more));
+    let mut server = crate::harness::Server::start_to_restart(&["--config", &path]).await;
+    level(&server, &db, "noise", 0).await;
+    server.kill().await;
+    db.run(
+        "insert into noise select i from generate_series(1, 150000) i; \
+         insert into later select i from generate_series(1, 1000) i",
+    )
+    .await;
+    std::fs::write(&path, source(&db.url(), &["noise", "items", "later"], more)).expect("settings");
+    server.launch().await;
+    super::until_state(&server, "streaming").await;
+    server.kill().await;
+    db.run("drop table items; create table items (id int primary key); insert into items values (1)").await;
+    server.launch().await;
+    assert_eq!(events(&server, "items", 1).await[0]["key"], "1");
+    level(&server, &db, "noise", 150_001).await;
+    let all = read(&server, "later").await;
+    assert_eq!((all.len(), folded(&all).len()), (1000, 1000));
+}
+
 #[tokio::test]
 async fn a_table_that_is_named_later_joins_the_stream() {
     joins_later("publication = \"everything\"").await;

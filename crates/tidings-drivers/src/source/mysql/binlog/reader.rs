@@ -219,7 +219,8 @@ impl Reader {
                 self.tables.changed_by(text);
             }
             Statement::Change => {
-                if let Some(captured) = self.tables.mentioned(text) {
+                let mentioned = self.tables.mentioned(text).filter(|captured| !self.came_first(captured));
+                if let Some(captured) = mentioned {
                     return Err(Fault::setting(format!(
                         "a change of table `{}` was logged as a statement, not as rows: somebody has changed \
                          binlog_format for a session; take that back, give the source another name, and set \

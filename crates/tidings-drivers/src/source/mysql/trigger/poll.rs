@@ -94,7 +94,7 @@ async fn begin<'a>(
         })?;
     desk.take(captured.iter().map(|one| one.topic.clone()).collect(), &settings.tables).await?;
     outbox.prepare(&mut connection).await?;
-    let entries = captured.iter().map(|one| (&one.topic, 0));
+    let entries = captured.iter().map(|one| one.entry());
     let roster = match known {
         None => Roster::begin(desk, entries, settings.snapshot).await?,
         Some(_) => Roster::read(desk, entries, settings.snapshot).await?,
@@ -114,16 +114,15 @@ async fn begin<'a>(
         roster,
         compared: Instant::now(),
     };
+    run.remove_others(&mut connection).await?;
     run.compare(&mut connection).await?;
-    definition::remove_others(&mut connection, &run.outbox, run.tables.values().map(|(one, _)| &**one))
-        .await?;
     if !run.has_begun {
         run.keep(Vec::new(), Taken::default()).await?;
     }
     run.remove(&mut connection).await?;
     run.take_due(&mut connection).await?;
     run.has_begun = true;
-    run.roster.settle();
+    run.roster.settle(desk).await?;
     desk.report.streaming();
     Ok((run, connection))
 }
@@ -153,16 +152,13 @@ impl Run<'_> {
         // A trigger waits for a lock in vain while a long transaction holds its table: another time, then.
         let done = self.compare(connection).await;
         self.compared = Instant::now();
-        let done = match done {
-            Ok(()) => self.take_due(connection).await,
-            fault => fault,
-        };
         match done {
             Err(Fault::Lost(why)) => {
                 self.desk.report.complain(&why);
                 Ok(())
             }
-            done => done,
+            Ok(()) => self.take_due(connection).await,
+            fault => fault,
         }
     }
 
@@ -244,8 +240,14 @@ impl Run<'_> {
         found.map(|captured| (captured, Vec::new()))
     }
 
+    async fn remove_others(&self, connection: &mut Conn) -> Result<(), Fault> {
+        let own = self.tables.values().map(|(one, _)| &**one);
+        definition::remove_others(connection, &self.outbox, own).await
+    }
+
     /// Brings triggers to what their tables look like now.
     async fn compare(&mut self, connection: &mut Conn) -> Result<(), Fault> {
+        let all: Vec<Arc<Captured>> = self.tables.values().map(|(one, _)| Arc::clone(one)).collect();
         for (captured, known) in self.tables.values_mut() {
             let described =
                 schema::describe(connection, &captured.schema, &captured.table).await.map_err(fault)?;
@@ -258,7 +260,10 @@ impl Run<'_> {
             let hears = definition::hears(connection, &self.outbox, captured).await?;
             if !hears && self.has_begun && self.roster.was_there(&captured.topic) {
                 // Said before the triggers are there, so that nothing is forgotten if this ends in between.
-                self.roster.enter(self.desk, std::iter::once((&captured.topic, 0)), true, None).await?;
+                self.roster.enter(self.desk, std::iter::once(captured.entry()), true, None).await?;
+                // They may have gone with a table that was renamed, and would keep their names.
+                let all = all.iter().map(|one| &**one);
+                definition::remove_others(connection, &self.outbox, all).await?;
             }
             if described != *known || !hears {
                 definition::install(connection, &self.server, &self.outbox, captured, &described).await?;
@@ -310,7 +315,7 @@ impl Run<'_> {
             snapshot::rows(&mut aside, captured, &origin, &mut Lots(self)).await?;
         }
         self.keep(Vec::new(), seen).await?;
-        self.roster.enter(self.desk, due.iter().map(|one| (&one.topic, 0)), false, None).await?;
+        self.roster.enter(self.desk, due.iter().map(|one| one.entry()), false, None).await?;
         self.remove(connection).await?;
         self.desk.report.streaming();
         Ok(())

@@ -99,6 +99,8 @@ async fn torture(mode: &str) {
     let (_dir, path) =
         settings_file(&source(&db.url(), &["items", "marks"], &format!("snapshot = true\n{mode}")));
     let mut server = Server::start_to_restart(&["--config", &path]).await;
+    // A server is ready while it reads the rows that are there: what is written then may be among them.
+    until_state(&server, "streaming").await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
     for writer in 0..8 {
